@@ -1,0 +1,89 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings every target of ours shares. Warnings are errors only in our own targets: SwiftPM never applies these to
+/// dependencies.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),  // SE-0335
+    .enableUpcomingFeature("MemberImportVisibility"),  // SE-0444
+    .enableUpcomingFeature("InternalImportsByDefault"),  // SE-0409
+    .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+
+let package = Package(
+    name: "slipstream",
+    products: [
+        .executable(name: "slipstream", targets: ["slipstream"]),
+        .library(name: "Balancing", targets: ["Balancing"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+    ],
+    targets: [
+        // Layer 0: C that SwiftPM must see.
+        .target(name: "CReactor", linkerSettings: [.linkedLibrary("uring")]),
+        .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev"])]),
+
+        // Layer 1: pure values, no I/O.
+        library("Balancing"),
+        library("QueryAnalysis"),
+        library("PostgresWire"),
+        library("PostgresAuth", [crypto]),
+
+        // Layer 2: pure machines, and the one loop that does I/O for them.
+        library("Topology", ["PostgresWire"]),
+        library("ProxyCore", ["Balancing", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]),
+        library("Reactor", ["CReactor"]),
+        library("PostgresClient", ["CPQ", "PostgresWire"]),
+
+        // Layer 3: the services.
+        library("Proxy", ["ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging]),
+        library("Archive", [crypto]),
+        library("Replication", ["Archive", "PostgresClient", "PostgresWire", "Topology", crypto, logging, subprocess]),
+        library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
+        library(
+            "Dashboard",
+            ["Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
+        ),
+
+        // Layer 4: the command line.
+        .executableTarget(
+            name: "slipstream",
+            dependencies: [
+                "Archive", "Dashboard", "Monitor", "PostgresClient", "Proxy", "ProxyCore", "QueryAnalysis",
+                "Replication", "Topology", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings
+        ),
+
+        tests("BalancingTests", ["Balancing"]),
+        tests("QueryAnalysisTests", ["QueryAnalysis", "CPGQuery"]),
+        tests("PostgresWireTests", ["PostgresWire"]),
+        tests("PostgresAuthTests", ["PostgresAuth", crypto]),
+        tests("TopologyTests", ["Topology"]),
+        tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
+        tests("ReactorTests", ["Reactor"]),
+        tests("ArchiveTests", ["Archive"]),
+    ]
+)

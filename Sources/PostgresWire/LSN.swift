@@ -1,0 +1,53 @@
+/// A position in the write-ahead log: bytes since the log began, on some timeline.
+///
+/// Text form as in PostgreSQL's `pg_lsn` type: two hexadecimal halves, `16/B374D848`.
+/// Source: PostgreSQL manual, "pg_lsn Type".
+package struct LSN: Hashable, Comparable, Sendable, RawRepresentable {
+    package let rawValue: UInt64
+
+    package init(rawValue: UInt64) {
+        self.rawValue = rawValue
+    }
+
+    /// Parses PostgreSQL's text form; `nil` when the text is not one.
+    package init?(_ text: some StringProtocol) {
+        let halves = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard halves.count == 2,
+            let high = UInt32(halves[0], radix: 16),
+            let low = UInt32(halves[1], radix: 16)
+        else { return nil }
+        self.init(rawValue: UInt64(high) << 32 | UInt64(low))
+    }
+
+    package static func < (left: LSN, right: LSN) -> Bool {
+        left.rawValue < right.rawValue
+    }
+
+    /// Bytes from `other` up to this position; 0 when `other` is ahead.
+    package func bytes(since other: LSN) -> UInt64 {
+        self > other ? rawValue - other.rawValue : 0
+    }
+}
+
+extension LSN: CustomStringConvertible {
+    package var description: String {
+        String(rawValue >> 32, radix: 16, uppercase: true) + "/"
+            + String(rawValue & 0xFFFF_FFFF, radix: 16, uppercase: true)
+    }
+}
+
+extension LSN: Codable {
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let text = try container.decode(String.self)
+        guard let lsn = LSN(text) else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "\(text) is not an LSN")
+        }
+        self = lsn
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
