@@ -59,7 +59,12 @@ package struct PreparedStatements: Sendable {
         return named[name]?.generation
     }
 
-    /// Appends the Parse message of a statement to `bytes`.
+    /// The bytes of a name that is defined; empty for the unnamed statement.
+    package func bytes(of name: StatementName) -> [UInt8] {
+        named[name]?.name ?? []
+    }
+
+    /// Appends the Parse message of a statement.
     package func appendParse(of name: StatementName, to writer: inout MessageWriter) {
         if name.isUnnamed {
             writer.raw(unnamedMessage)
@@ -115,24 +120,48 @@ package struct PreparedStatements: Sendable {
 
 /// What one server connection has prepared, by the generation of its definition.
 package struct PreparedOnServer: Sendable {
-    private var generations: [StatementName: PreparedStatements.Generation] = [:]
+    private struct Entry {
+        var generation: PreparedStatements.Generation
+        var name: [UInt8]
+    }
+
+    private var entries: [StatementName: Entry] = [:]
     private var unnamed: PreparedStatements.Generation?
 
     package init() {}
 
-    package subscript(name: StatementName) -> PreparedStatements.Generation? {
-        get { name.isUnnamed ? unnamed : generations[name] }
-        set {
-            if name.isUnnamed {
-                unnamed = newValue
-            } else {
-                generations[name] = newValue
-            }
+    package func generation(of name: StatementName) -> PreparedStatements.Generation? {
+        name.isUnnamed ? unnamed : entries[name]?.generation
+    }
+
+    /// The name in bytes, of a named statement that is prepared.
+    package func bytes(of name: StatementName) -> [UInt8]? {
+        entries[name]?.name
+    }
+
+    /// - Parameter bytes: the name; not needed for the unnamed statement.
+    package mutating func add(_ name: StatementName, _ bytes: [UInt8], _ generation: PreparedStatements.Generation) {
+        if name.isUnnamed {
+            unnamed = generation
+        } else {
+            entries[name] = Entry(generation: generation, name: bytes)
         }
     }
 
+    package mutating func remove(_ name: StatementName) {
+        if name.isUnnamed {
+            unnamed = nil
+        } else {
+            entries[name] = nil
+        }
+    }
+
+    package mutating func removeUnnamed() {
+        unnamed = nil
+    }
+
     package mutating func removeAll() {
-        generations.removeAll()
+        entries.removeAll()
         unnamed = nil
     }
 }

@@ -20,13 +20,18 @@ package struct RequestUnit: Sendable, Equatable {
     package var changesNames = false
     /// It refers to a statement or portal that is not known here (made by SQL PREPARE or DECLARE, or not at all).
     package var isOpaque = false
+
+    package init(length: Int, ending: Ending) {
+        self.length = length
+        self.ending = ending
+    }
 }
 
 /// What a message of a unit does to prepared statements; in the order of the messages.
 ///
 /// Ranges are offsets from the start of the unit.
 package enum StatementOperation: Sendable, Equatable {
-    /// Uses a statement that was prepared before this unit.
+    /// Uses a statement that was prepared before this unit, or that is not known.
     case use(StatementName)
     case parse(StatementName, name: Range<Int>, message: Range<Int>, effect: StatementEffect)
     case closeStatement(StatementName)
@@ -38,8 +43,8 @@ package enum StatementOperation: Sendable, Equatable {
 /// Storage is used again from unit to unit.
 package struct RequestUnitReader: Sendable {
     package enum OnBytes: Sendable, Equatable {
-        /// The unit is not complete.
-        case incomplete
+        /// The unit is not complete; this is what is known of it so far.
+        case incomplete(RequestUnit)
         case unit(RequestUnit)
         /// Terminate.
         case terminate
@@ -132,7 +137,8 @@ package struct RequestUnitReader: Sendable {
         if let flushEnd {
             return finish(&unit, length: flushEnd, ending: .flush)
         }
-        return .incomplete
+        unit.length = offset
+        return .incomplete(unit)
     }
 
     // MARK: - One message
@@ -190,13 +196,13 @@ package struct RequestUnitReader: Sendable {
         into unit: inout RequestUnit
     ) {
         for case .parse(name, _, _, _) in operations { return }
+        if !operations.contains(.use(name)) {
+            operations.append(.use(name))
+        }
         guard let effect = statements.effect(of: name) else {
             unit.isOpaque = true
             unit.effect = max(unit.effect, .sessionState)
             return
-        }
-        if !operations.contains(.use(name)) {
-            operations.append(.use(name))
         }
         if executes {
             unit.effect = max(unit.effect, effect)

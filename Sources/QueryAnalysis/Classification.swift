@@ -4,6 +4,8 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
     case empty
     /// Proven to read only and to leave no state behind: may run on any node.
     case read
+    /// Reads only and leaves no state, but means something else on a standby: the primary, and no write.
+    case primaryRead
     /// SAVEPOINT, RELEASE, ROLLBACK TO: only meaningful inside a transaction, where the server is settled.
     case transactionControl
     /// COMMIT, END, ROLLBACK, ABORT (with AND CHAIN too).
