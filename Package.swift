@@ -11,6 +11,18 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// The product is released with Swift's libraries inside. Only its link says so: SwiftPM's `--static-swift-stdlib`
+/// compiles everything against the static libraries, among which there is no `Testing`, so that the tests would need a
+/// second compilation of everything. The libraries named are those that only the modules of the static Foundation name
+/// by themselves.
+let staticRuntime: LinkerSetting = .unsafeFlags(
+    [
+        "-static-stdlib", "-lFoundationInternationalization", "-lCoreFoundation", "-l_FoundationICU",
+        "-l_FoundationCollections", "-l_FoundationCShims",
+    ],
+    .when(platforms: [.linux], configuration: .release)
+)
+
 func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -56,7 +68,12 @@ let package = Package(
         library("PostgresClient", ["CPQ", "PostgresWire"]),
 
         // Layer 3: the services.
-        library("Proxy", ["Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging]),
+        library(
+            "Proxy",
+            [
+                "Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging,
+            ]
+        ),
         library("Archive", [crypto]),
         library("Replication", ["Archive", "PostgresClient", "PostgresWire", "Topology", crypto, logging, subprocess]),
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
@@ -74,7 +91,8 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
-            swiftSettings: settings
+            swiftSettings: settings,
+            linkerSettings: [staticRuntime]
         ),
 
         tests("BalancingTests", ["Balancing"]),
