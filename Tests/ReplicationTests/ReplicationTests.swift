@@ -52,7 +52,11 @@ import Topology
         #expect(rows[0].values == ["on", "scram-sha-256", "UTF8", "t", "f", ""])
         let slots = try await query(cluster, "primary", "SELECT slot_name FROM pg_replication_slots WHERE active")
         #expect(Set(slots.map { $0[0] }) == ["standby1", "standby2"])
-        let rules = try await query(cluster, "primary", "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL")
+        let rules = try await query(
+            cluster,
+            "primary",
+            "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL"
+        )
         #expect(rules[0][0] == "0")
     }
 
@@ -123,7 +127,8 @@ import Topology
             }
             let told = Told()
             let began = ContinuousClock.now
-            try await withCluster(scratch.directory, standbys: nil, weights: [3, 4], told: told) { cluster async throws in
+            try await withCluster(scratch.directory, standbys: nil, weights: [3, 4], told: told) {
+                cluster async throws in
                 #expect(.now - began < .seconds(20))
                 #expect(cluster.description.nodes.map(\.port) == ports)
                 #expect(cluster.description.nodes.map(\.weight) == [3, 4])
