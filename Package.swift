@@ -34,6 +34,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
 let package = Package(
     name: "slipstream",
@@ -45,6 +46,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
@@ -74,8 +76,8 @@ let package = Package(
                 "Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging,
             ]
         ),
-        library("Archive", [crypto]),
-        library("Replication", ["Archive", "PostgresClient", "PostgresWire", "Topology", crypto, logging, subprocess]),
+        library("Archive"),
+        library("Replication", ["Archive", "PostgresClient", "Topology", logging, subprocess, system]),
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
         library(
             "Dashboard",
@@ -102,6 +104,9 @@ let package = Package(
         tests("TopologyTests", ["Topology"]),
         tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
-        tests("ArchiveTests", ["Archive"]),
+        // These two run the program itself, too.
+        tests("ArchiveTests", ["Archive", "slipstream"]),
+        tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", "slipstream", logging]),
+        tests("PostgresClientTests", ["PostgresClient"]),
     ]
 )
