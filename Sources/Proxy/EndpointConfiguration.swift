@@ -1,5 +1,3 @@
-package import Topology
-
 /// Which loop moves the bytes.
 package enum IOBackend: String, Sendable, CaseIterable {
     /// io_uring where the kernel lets us, epoll elsewhere; the log says which and why.

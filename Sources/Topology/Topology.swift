@@ -1,5 +1,3 @@
-package import PostgresWire
-
 /// A node's place in the topology; stable while a process lives. Node 0 is the primary `up` created.
 package struct NodeID: Hashable, Comparable, Sendable {
     package let rawValue: Int
