@@ -62,17 +62,18 @@ let package = Package(
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
         library(
             "Dashboard",
-            ["Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
+            ["Monitor", "PostgresWire", "Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
         ),
 
         // Layer 4: the command line.
         .executableTarget(
             name: "slipstream",
             dependencies: [
-                "Archive", "Dashboard", "Monitor", "PostgresClient", "Proxy", "ProxyCore", "QueryAnalysis",
+                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore", "QueryAnalysis",
                 "Replication", "Topology", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings
         ),
@@ -85,5 +86,6 @@ let package = Package(
         tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
         tests("ArchiveTests", ["Archive"]),
+        tests("MonitorTests", ["Dashboard", "Monitor", "PostgresWire", "Topology"]),
     ]
 )
