@@ -69,8 +69,8 @@ let package = Package(
         .executableTarget(
             name: "slipstream",
             dependencies: [
-                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore", "QueryAnalysis",
-                "Replication", "Topology", logging,
+                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore",
+                "QueryAnalysis", "Replication", "Topology", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
