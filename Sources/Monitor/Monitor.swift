@@ -117,7 +117,8 @@ package actor Monitor {
 
     /// The server process of `id` ended. It is down now, not at the next probe.
     package func exited(_ id: NodeID, problem: String) {
-        if assessment.exited(id, problem: problem, at: .now) { publish(id) }
+        let before = assessment.topology
+        if assessment.exited(id, problem: problem, at: .now) { publish(since: before) }
         hurry(id)
     }
 
@@ -139,7 +140,8 @@ package actor Monitor {
             let outcome = await probe.ask()
             guard !Task.isCancelled else { return }
             probed.insert(id)
-            if assessment.probed(id, outcome, startedAt: startedAt) { publish(id) }
+            let before = assessment.topology
+            if assessment.probed(id, outcome, startedAt: startedAt) { publish(since: before) }
             switch outcome {
             case .answered, .starting: interval = configuration.interval
             case .failed: interval = min(interval * 2, configuration.longestInterval)
@@ -162,11 +164,14 @@ package actor Monitor {
         pauses[id] = nil
     }
 
-    private func publish(_ id: NodeID) {
-        let node = assessment.topology[id]
-        let problem = assessment.nodeStatuses[id.rawValue].lastError.map { ": \($0)" } ?? ""
-        let level: Logger.Level = node.state == .up ? .info : .warning
-        logger.log(level: level, "\(node.name) (\(node.role)) is \(node.state)\(problem)")
-        for subscriber in subscribers.values { subscriber.yield(observation) }
+    /// One node's news may change others too.
+    private func publish(since before: Topology) {
+        let now = observation
+        for (node, status) in zip(now.topology.nodes, now.nodes) where node != before[node.id] {
+            let problem = status.lastError.map { ": \($0)" } ?? ""
+            let level: Logger.Level = node.state == .up ? .info : .warning
+            logger.log(level: level, "\(node.name) (\(node.role)) is \(node.state)\(problem)")
+        }
+        for subscriber in subscribers.values { subscriber.yield(now) }
     }
 }

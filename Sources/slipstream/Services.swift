@@ -41,7 +41,6 @@ actor ServersService {
 
     private func watch(_ monitor: Monitor) async {
         for await event in cluster.events {
-            logger.info("\(event)")
             await forward(event, to: monitor)
         }
     }
@@ -49,11 +48,13 @@ actor ServersService {
     private func forward(_ event: ServerEvent, to monitor: Monitor) async {
         switch event {
         case .exited(let node, let status, _):
+            // The supervisor has logged it.
             if let id = identifier(of: node) { await monitor.exited(id, problem: status) }
         case .started(let node, _), .ready(let node):
+            logger.info("\(event)")
             if let id = identifier(of: node) { await monitor.hurry(id) }
         case .note:
-            break
+            logger.info("\(event)")
         }
     }
 

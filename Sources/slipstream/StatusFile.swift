@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import Monitor
 import Replication
+import Synchronization
 
 /// What `status.json` is worth.
 enum StatusReading {
@@ -21,12 +22,18 @@ struct StatusFile {
 
     let directory: ClusterDirectory
 
+    /// One writer at a time: they share the name of the temporary file.
+    private static let writing = Mutex(())
+
     /// Replaces the file in one step: a reader sees the old one or the new one.
     func write(_ status: ClusterStatus) throws {
         let temporary = directory.statusFile + ".new"
-        try status.json().write(to: URL(filePath: temporary))
-        guard rename(temporary, directory.statusFile) == 0 else {
-            throw CommandFailure("cannot replace \(directory.statusFile): \(String(cString: strerror(errno)))")
+        let json = try status.json()
+        try Self.writing.withLock { _ in
+            try json.write(to: URL(filePath: temporary))
+            guard rename(temporary, directory.statusFile) == 0 else {
+                throw CommandFailure("cannot replace \(directory.statusFile): \(String(cString: strerror(errno)))")
+            }
         }
     }
 
