@@ -106,7 +106,10 @@ package struct ClusterAssessment: Sendable {
             $0.members[id.rawValue].node.state = previous
             $0.assignRoles()
             $0.assignStates()
-            $0.measureLag(of: id, now: now)
+            // A standby that answered before its primary did has not been measured yet.
+            for member in $0.members where member.node.id == id || member.lagSeconds == nil {
+                $0.measureLag(of: member.node.id, now: now)
+            }
         }
     }
 

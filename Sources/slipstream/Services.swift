@@ -40,7 +40,7 @@ actor ServersService {
     }
 
     private func watch(_ monitor: Monitor) async {
-        for await event in cluster.events {
+        for await event in cluster.events where !Task.isCancelled {
             await forward(event, to: monitor)
         }
     }
@@ -70,8 +70,9 @@ actor ServersService {
         func run() async throws {
             let watching = Task { await servers.watch(monitor) }
             try? await gracefulShutdown()
-            await servers.stop()
+            // What happens from here on is our doing, and no news.
             watching.cancel()
+            await servers.stop()
         }
     }
 }

@@ -175,6 +175,14 @@ private final class Cluster {
         #expect(lag > 0 && lag < 1)
     }
 
+    @Test func aStandbyThatAnswersFirstIsMeasuredWhenItsPrimaryAnswers() {
+        let cluster = Cluster()
+        cluster.standby(at: 1000)
+        #expect(cluster.assessment.nodeStatuses[1].lagSeconds == nil)
+        cluster.primary(at: 1000)
+        #expect(cluster.assessment.nodeStatuses[1].lagSeconds == 0)
+    }
+
     @Test(
         arguments: [
             (0x0_0300_0018, 0x0_0300_0000), (0x0_0300_2018, 0x0_0300_2000), (0x0_0300_0028, 0x0_0300_0000),
