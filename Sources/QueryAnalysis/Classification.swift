@@ -1,10 +1,17 @@
-/// What a query string does, as far as routing is concerned. Ordered: of several statements in one string the greatest counts.
+import Glibc
+
+/// What a query string does, as far as routing is concerned. Ordered: of several statements in one string the greatest
+/// counts.
 package enum StatementEffect: UInt8, Sendable, Comparable {
     /// Nothing at all: an empty string, or only comments.
     case empty
     /// Proven to read only and to leave no state behind: may run on any node.
     case read
-    /// SAVEPOINT, RELEASE, ROLLBACK TO: only meaningful inside a transaction, where the server is settled.
+    /// Reads only and leaves no state behind, but means something else on a standby: the primary answers it, and it does
+    /// not count as a write.
+    case primaryRead
+    /// SAVEPOINT, RELEASE, ROLLBACK TO, SET LOCAL, SET TRANSACTION: only meaningful inside a transaction, where the
+    /// server is settled.
     case transactionControl
     /// COMMIT, END, ROLLBACK, ABORT (with AND CHAIN too).
     case transactionEnd
@@ -26,7 +33,7 @@ package struct Classification: Sendable, Equatable {
     package var effect: StatementEffect
     /// Why, in words for a person: "calls the volatile function nextval".
     package var reason: String
-    /// How many statements the string holds.
+    /// How many statements the string holds; empty ones do not count.
     package var statements: Int
 
     package init(effect: StatementEffect, reason: String, statements: Int = 1) {
@@ -38,13 +45,34 @@ package struct Classification: Sendable, Equatable {
 
 /// Classifies one simple-query string or the text of one Parse.
 ///
-/// Sound, not complete: it may call a read a write, never the reverse.
+/// Sound, not complete: it may call a read a write, never the reverse. What no text can show (views, row security,
+/// operators and casts over volatile functions) is left to the server: a standby cannot write, and its error is not an
+/// answer.
+///
+/// Whether a backslash escapes in a plain `'…'` depends on `standard_conforming_strings`, a setting of the session. When
+/// the two readings put the end of a string in different places, both are classified and the greater effect counts; a
+/// reading under which the text cannot be lexed is an error on the server, so it has no effect there.
 ///
 /// - Parameters:
-///   - sql: the text in UTF-8 (or any ASCII superset), without its terminating zero.
+///   - sql: the text without its terminating zero, in UTF-8 or any other encoding a server may use, that is one whose
+///     multi-byte characters hold no ASCII byte. SJIS, BIG5, GBK, UHC, GB18030, JOHAB and SHIFT_JIS_2004, which only
+///     clients may use, do not qualify: the caller sends such sessions to the primary.
 ///   - functions: the functions of the session's database.
 package func classify(_ sql: UnsafeRawBufferPointer, functions: FunctionCatalog) -> Classification {
-    Classification(effect: .write, reason: "not analysed")
+    guard let base = sql.baseAddress, sql.count > 0 else {
+        return Classification(effect: .empty, reason: "holds no statement", statements: 0)
+    }
+    guard memchr(base, 0, sql.count) == nil else {
+        return Classification(effect: .write, reason: "holds a zero byte")
+    }
+    let text = UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: sql.count)
+    var standard = StatementClassifier(Lexer(text), functions: functions)
+    let verdict = standard.classification()
+    guard standard.lexer.isAmbiguous else { return verdict }
+
+    var escaping = StatementClassifier(Lexer(text, backslashEscapes: true), functions: functions)
+    let other = escaping.classification()
+    return escaping.lexer.failure == nil && other.effect > verdict.effect ? other : verdict
 }
 
 extension Classification {

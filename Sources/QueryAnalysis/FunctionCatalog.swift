@@ -1,4 +1,4 @@
-/// `pg_proc.provolatile`, worst first.
+/// `pg_proc.provolatile`, worst last.
 package enum Volatility: UInt8, Sendable, Comparable {
     case immutable
     case stable
@@ -8,14 +8,87 @@ package enum Volatility: UInt8, Sendable, Comparable {
 }
 
 /// The functions of one database by unqualified name, each with the worst volatility of all its overloads in all schemas.
+///
+/// An empty catalog stands for one that is not loaded yet: only the commonest built-in functions are known then.
 package struct FunctionCatalog: Sendable, Equatable {
-    package private(set) var volatilities: [String: Volatility]
-
-    package init(_ functions: some Sequence<(name: String, volatility: Volatility)>) {
-        volatilities = Dictionary(functions.map { ($0.name, $0.volatility) }, uniquingKeysWith: max)
+    struct Entry: Sendable, Equatable {
+        /// The worst volatility of those in `pg_catalog`.
+        var builtIn: Volatility?
+        /// The worst volatility of all others.
+        var users: Volatility?
+        /// What a call makes of a query.
+        var effect: StatementEffect = .read
     }
 
-    package init() {
-        volatilities = [:]
+    private var entries: [String: Entry] = [:]
+    /// The ``nameShape(length:first:last:)``s of the users' volatile functions, as a set of bits.
+    private var volatileShapes: UInt64 = 0
+
+    /// Volatile functions of languages that are not trusted are to be passed as they are in `pg_proc`; immutable and
+    /// stable ones are believed.
+    ///
+    /// - Parameter functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
+    package init(_ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>) {
+        for function in functions {
+            let worst = function.isBuiltIn ? \Entry.builtIn : \Entry.users
+            let known = entries[function.name, default: Entry()][keyPath: worst] ?? .immutable
+            entries[function.name, default: Entry()][keyPath: worst] = max(known, function.volatility)
+        }
+        for (name, entry) in entries {
+            entries[name]?.effect = Self.effect(of: name, entry)
+            if entry.users == .volatile, let first = name.utf8.first, let last = name.utf8.last {
+                volatileShapes |= 1 << nameShape(length: name.utf8.count, first: first, last: last)
+            }
+        }
+    }
+
+    /// As the other, of functions that are all the users'.
+    package init(_ functions: some Sequence<(name: String, volatility: Volatility)>) {
+        self.init(functions.map { (name: $0.name, volatility: $0.volatility, isBuiltIn: false) })
+    }
+
+    package init() {}
+
+    /// The worst volatility of each name.
+    package var volatilities: [String: Volatility] {
+        entries.mapValues { max($0.builtIn ?? .immutable, $0.users ?? .immutable) }
+    }
+
+    package var isEmpty: Bool { entries.isEmpty }
+
+    /// A volatile function of a user may do anything the user may: create a temporary table, call `set_config`, take an
+    /// advisory lock. So it is taken to leave state in the session.
+    private static func effect(of name: String, _ entry: Entry) -> StatementEffect {
+        let listed = BuiltInFunctions.effect(of: name)
+        var effect = StatementEffect.read
+        switch entry.builtIn {
+        case .volatile: effect = listed ?? .write
+        case .immutable, .stable: effect = listed ?? .read
+        case nil: break
+        }
+        switch entry.users {
+        case .volatile: effect = max(effect, BuiltInFunctions.knownExtensions.contains(name) ? .write : .sessionState)
+        case .immutable, .stable: effect = max(effect, listed ?? .read)
+        case nil: break
+        }
+        return effect
+    }
+
+    /// What a call of a function makes of a query, nil when there is no such function. It is the caller who knows what
+    /// follows from that.
+    func effect(of name: String) -> StatementEffect? {
+        if let entry = entries[name] { return entry.effect }
+        if BuiltInFunctions.grammatical.contains(name) { return .read }
+        guard let listed = BuiltInFunctions.effect(of: name) else {
+            return isEmpty && BuiltInFunctions.common.contains(name) ? .read : nil
+        }
+        return isEmpty || listed >= .write ? listed : nil
+    }
+
+    /// Whether attribute notation may hide a call: `SELECT t.f FROM t` calls `f(t)` when `t` has no column `f`.
+    func mayHaveVolatile(shape: UInt64) -> Bool { volatileShapes & (1 << shape) != 0 }
+
+    func isUsersVolatile(_ name: String) -> Bool {
+        entries[name]?.users == .volatile
     }
 }
