@@ -152,13 +152,14 @@ package actor DatabaseCatalog {
         return nil
     }
 
-    private static func function(_ row: Row) -> (name: String, volatility: Volatility)? {
+    private static func function(_ row: Row) -> (name: String, volatility: Volatility, isBuiltIn: Bool)? {
         guard let name = row[0] else { return nil }
-        switch row[1] {
-        case "0": return (name, .immutable)
-        case "1": return (name, .stable)
+        let isBuiltIn = row[1] == "t"
+        switch row[2] {
+        case "0": return (name, .immutable, isBuiltIn)
+        case "1": return (name, .stable, isBuiltIn)
         // Anything unheard of is the worst.
-        default: return (name, .volatile)
+        default: return (name, .volatile, isBuiltIn)
         }
     }
 
@@ -167,15 +168,17 @@ package actor DatabaseCatalog {
         select concat_ws(' ', count(*), max(xmin::text::bigint), sum(xmin::text::bigint), sum(oid::bigint)) from pg_proc
         """
 
+    /// The worst of each name, in `pg_catalog` and elsewhere.
+    ///
     /// A function in an untrusted procedural language may reach the world outside whatever its author declared, so it
     /// counts as volatile. C and internal functions come with extensions and are believed.
     private static let functions = """
-        select proname,
+        select proname, pronamespace = 'pg_catalog'::regnamespace,
             max(case
                 when provolatile = 'v' or (lanispl and not lanpltrusted) then 2
                 when provolatile = 's' then 1
                 else 0 end)
         from pg_proc join pg_language on pg_language.oid = prolang
-        group by proname
+        group by 1, 2
         """
 }

@@ -78,14 +78,14 @@ struct Routing {
     }
 
     func text(_ classification: Classification) -> String {
-        "\(places(of: classification.effect)) - \(classification.reason)"
+        "\(places(of: classification.effect)): \(classification.reason)"
     }
 
     private func places(of effect: StatementEffect) -> String {
         switch effect {
         case .empty, .read, .beginReadOnly: shares
         case .transactionControl, .transactionEnd: "wherever the transaction is"
-        case .begin, .write, .sessionState: primary
+        case .primaryRead, .begin, .write, .sessionState: primary
         }
     }
 
