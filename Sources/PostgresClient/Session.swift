@@ -65,15 +65,16 @@ struct Session: ~Copyable {
         guard PQstatus(connection) != CONNECTION_BAD else {
             throw connectError(connection)
         }
+        let activity = "connecting to \(parameters.place)"
         var next = PGRES_POLLING_WRITING
         while true {
             switch next {
             case PGRES_POLLING_OK:
                 return
             case PGRES_POLLING_READING:
-                try wait(for: Int16(POLLIN), on: connection, until: deadline, doing: "connecting to \(parameters.place)")
+                try wait(for: Int16(POLLIN), on: connection, until: deadline, doing: activity)
             case PGRES_POLLING_WRITING:
-                try wait(for: Int16(POLLOUT), on: connection, until: deadline, doing: "connecting to \(parameters.place)")
+                try wait(for: Int16(POLLOUT), on: connection, until: deadline, doing: activity)
             default:
                 throw connectError(connection)
             }

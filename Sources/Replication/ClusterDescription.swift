@@ -97,3 +97,25 @@ package struct NodeDescription: Codable, Sendable, Equatable {
         case isComplete = "complete"
     }
 }
+
+extension ClusterDescription {
+    /// As it is stored: paths below the cluster's directory are relative, so that the directory may be moved.
+    func relative(to directory: String) -> ClusterDescription {
+        var stored = self
+        for index in stored.nodes.indices where stored.nodes[index].dataDirectory.hasPrefix(serverRoot + "/") {
+            stored.nodes[index].dataDirectory.removeFirst(serverRoot.count + 1)
+        }
+        if serverRoot == directory { stored.serverRoot = "." }
+        return stored
+    }
+
+    /// As it is used: all paths absolute.
+    func resolved(against directory: String) -> ClusterDescription {
+        var used = self
+        if serverRoot == "." { used.serverRoot = directory }
+        for index in used.nodes.indices where !used.nodes[index].dataDirectory.hasPrefix("/") {
+            used.nodes[index].dataDirectory = used.serverRoot + "/" + used.nodes[index].dataDirectory
+        }
+        return used
+    }
+}

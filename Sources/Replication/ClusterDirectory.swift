@@ -58,7 +58,7 @@ package struct ClusterDirectory: Sendable {
                 remedy: "Use that one."
             )
         }
-        return description
+        return description.resolved(against: path)
     }
 
     /// Replaces `cluster.json`, atomically and durably.
@@ -67,7 +67,7 @@ package struct ClusterDirectory: Sendable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         let bytes: [UInt8]
         do {
-            bytes = [UInt8](try encoder.encode(description)) + [0x0A]
+            bytes = [UInt8](try encoder.encode(description.relative(to: path))) + [0x0A]
         } catch {
             throw ReplicationError(.system, "cannot encode the cluster's description: \(error)")
         }
