@@ -50,13 +50,13 @@ let package = Package(
         library("PostgresAuth", [crypto]),
 
         // Layer 2: pure machines, and the one loop that does I/O for them.
-        library("Topology", ["PostgresWire"]),
+        library("Topology"),
         library("ProxyCore", ["Balancing", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]),
         library("Reactor", ["CReactor"]),
         library("PostgresClient", ["CPQ", "PostgresWire"]),
 
         // Layer 3: the services.
-        library("Proxy", ["ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging]),
+        library("Proxy", ["Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging]),
         library("Archive", [crypto]),
         library("Replication", ["Archive", "PostgresClient", "PostgresWire", "Topology", crypto, logging, subprocess]),
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),

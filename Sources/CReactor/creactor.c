@@ -1,1 +1,199 @@
+#define _GNU_SOURCE
 #include "creactor.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int creactor_ring_init(struct io_uring *ring, unsigned entries) {
+    struct io_uring_params parameters;
+    memset(&parameters, 0, sizeof parameters);
+    // One thread submits, and completions are worked off only when that thread asks: no interrupts in between.
+    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                       IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+    parameters.cq_entries = entries * 4;
+    int result = io_uring_queue_init_params(entries, ring, &parameters);
+    if (result == 0 && !(parameters.features & IORING_FEAT_EXT_ARG)) {
+        io_uring_queue_exit(ring);
+        return -ENOSYS;
+    }
+    if (result == 0) io_uring_register_ring_fd(ring);
+    return result;
+}
+
+// struct io_uring_getevents_arg of Linux 6.12; before that, the third field was padding that had to be 0.
+struct enter_argument {
+    uint64_t sigmask;
+    uint32_t sigmask_size;
+    uint32_t min_wait_microseconds;
+    uint64_t timeout;
+};
+
+// Publishes the prepared submissions, submits them, and waits for `wanted` completions, all in one system call.
+int creactor_ring_wait(struct io_uring *ring, unsigned wanted, uint32_t min_wait_microseconds,
+                       int64_t timeout_nanoseconds) {
+    struct io_uring_sq *queue = &ring->sq;
+    unsigned tail = queue->sqe_tail;
+    if (queue->sqe_head != tail) {
+        queue->sqe_head = tail;
+        io_uring_smp_store_release(queue->ktail, tail);
+    }
+    unsigned submit = tail - io_uring_smp_load_acquire(queue->khead);
+
+    struct __kernel_timespec timeout = {
+        .tv_sec = timeout_nanoseconds / 1000000000,
+        .tv_nsec = timeout_nanoseconds % 1000000000,
+    };
+    struct enter_argument argument = {
+        .sigmask_size = _NSIG / 8,
+        .min_wait_microseconds = min_wait_microseconds,
+        .timeout = timeout_nanoseconds < 0 ? 0 : (uint64_t)(uintptr_t)&timeout,
+    };
+    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    int fd = ring->ring_fd;
+    if (ring->enter_ring_fd != ring->ring_fd) {  // io_uring_register_ring_fd worked
+        fd = ring->enter_ring_fd;
+        flags |= IORING_ENTER_REGISTERED_RING;
+    }
+    long result = syscall(__NR_io_uring_enter, fd, submit, wanted, flags, &argument, sizeof argument);
+    return result < 0 ? -errno : (int)result;
+}
+
+unsigned creactor_ring_peek(struct io_uring *ring, struct creactor_cqe *out, unsigned capacity) {
+    unsigned count = 0;
+    unsigned head = *ring->cq.khead;
+    unsigned tail = io_uring_smp_load_acquire(ring->cq.ktail);
+    unsigned mask = *ring->cq.kring_mask;
+    while (head != tail && count < capacity) {
+        const struct io_uring_cqe *cqe = &ring->cq.cqes[head & mask];
+        out[count].user_data = cqe->user_data;
+        out[count].result = cqe->res;
+        out[count].flags = cqe->flags;
+        count++;
+        head++;
+    }
+    io_uring_smp_store_release(ring->cq.khead, head);
+    return count;
+}
+
+static struct io_uring_sqe *next_sqe(struct io_uring *ring) {
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    while (sqe == NULL) {
+        io_uring_submit(ring);
+        sqe = io_uring_get_sqe(ring);
+    }
+    return sqe;
+}
+
+void creactor_ring_accept(struct io_uring *ring, int fd, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_connect(struct io_uring *ring, int fd, const struct sockaddr *address, socklen_t length,
+                           uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_connect(sqe, fd, address, length);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_receive_lent(struct io_uring *ring, int fd, uint16_t group, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+    // The peer answers later, never now: a first attempt would be wasted.
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = group;
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_receive(struct io_uring *ring, int fd, void *into, size_t capacity, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_recv(sqe, fd, into, capacity, 0);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_send(struct io_uring *ring, int fd, const void *bytes, size_t count, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_send(sqe, fd, bytes, count, MSG_WAITALL | MSG_NOSIGNAL);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_read(struct io_uring *ring, int fd, void *into, unsigned capacity, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_read(sqe, fd, into, capacity, 0);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+void creactor_ring_cancel(struct io_uring *ring, int fd, uint64_t user_data) {
+    struct io_uring_sqe *sqe = next_sqe(ring);
+    io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
+    io_uring_sqe_set_data64(sqe, user_data);
+}
+
+struct io_uring_buf_ring *creactor_buffers_register(struct io_uring *ring, unsigned entries, uint16_t group) {
+    size_t size = entries * sizeof(struct io_uring_buf);
+    struct io_uring_buf_ring *buffers =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    if (buffers == MAP_FAILED) return NULL;
+    struct io_uring_buf_reg registration = {
+        .ring_addr = (uint64_t)(uintptr_t)buffers,
+        .ring_entries = entries,
+        .bgid = group,
+    };
+    if (io_uring_register_buf_ring(ring, &registration, 0) != 0) {
+        munmap(buffers, size);
+        return NULL;
+    }
+    io_uring_buf_ring_init(buffers);
+    return buffers;
+}
+
+void creactor_buffers_free(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group) {
+    io_uring_unregister_buf_ring(ring, group);
+    munmap(buffers, entries * sizeof(struct io_uring_buf));
+}
+
+void creactor_buffers_provide(struct io_uring_buf_ring *buffers, unsigned entries, void *address, unsigned size,
+                              uint16_t id) {
+    io_uring_buf_ring_add(buffers, address, size, id, io_uring_buf_ring_mask(entries), 0);
+    io_uring_buf_ring_advance(buffers, 1);
+}
+
+int creactor_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int creactor_epoll_add(int epoll, int fd, uint64_t data) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.u64 = data};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+int creactor_epoll_remove(int epoll, int fd) {
+    return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno;
+}
+
+int creactor_epoll_wait(int epoll, struct creactor_event *out, int capacity, int timeout_milliseconds) {
+    struct epoll_event events[256];
+    if (capacity > 256) capacity = 256;
+    int count = epoll_wait(epoll, events, capacity, timeout_milliseconds);
+    if (count < 0) return -errno;
+    for (int i = 0; i < count; i++) {
+        uint32_t bits = events[i].events;
+        out[i].data = events[i].data.u64;
+        out[i].readable = (bits & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+        out[i].hung_up = (bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+        out[i].writable = (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
+    }
+    return count;
+}
+
+int creactor_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+int creactor_accept(int fd) {
+    int result = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return result < 0 ? -errno : result;
+}

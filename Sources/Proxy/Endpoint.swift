@@ -1,5 +1,10 @@
+import Glibc
 package import Logging
+import PostgresWire
+import ProxyCore
 package import QueryAnalysis
+import Reactor
+import Synchronization
 package import Topology
 
 /// What the data plane asks of the control plane: things only a database session can tell.
@@ -22,23 +27,151 @@ package struct NodeReport: Sendable, Equatable {
 package final class Endpoint: Sendable {
     /// Nodes that failed live traffic, as they fail.
     package let reports: AsyncStream<NodeReport>
+    /// The port it listens on: the configured one, or the one chosen for 0.
+    package let port: UInt16
+    /// The Unix-domain socket it listens on.
+    package let socketPath: String?
+
+    private let workers: [Worker]
+    private let kind: Reactor.Kind
+    private let listeners: [Int32]
+    private let threads = Mutex<[pthread_t]>([])
 
     /// Opens the listening sockets; nothing is served before `start()`.
+    ///
+    /// - Throws: `ListenError` when an address is taken or malformed, or when the configured loop cannot be had.
     package init(
         configuration: EndpointConfiguration,
         topology: Topology,
         catalog: any Catalog,
         logger: Logger
-    ) throws {
-        self.reports = AsyncStream { _ in }
+    ) throws(ListenError) {
+        kind = try Self.kind(for: configuration.backend, logger)
+        Self.raiseDescriptorLimit()
+        let count = max(1, min(configuration.workers, 64))
+        let (sockets, port) = try Listener.tcp(host: configuration.host, port: configuration.port, count: count)
+        self.port = port
+        var unix: (descriptor: Int32, path: String)?
+        if let directory = configuration.socketDirectory {
+            do throws(ListenError) {
+                unix = try Listener.unix(directory: directory, port: port)
+            } catch {
+                sockets.forEach { close($0) }
+                throw error
+            }
+        }
+        socketPath = unix?.path
+        listeners = sockets + (unix.map { [$0.descriptor] } ?? [])
+        let (reports, continuation) = AsyncStream.makeStream(
+            of: NodeReport.self,
+            bufferingPolicy: .bufferingNewest(64)
+        )
+        self.reports = reports
+        let secret = Random.bytes(32)
+        workers = (0..<count).map { number in
+            Worker(
+                number: number,
+                configuration: configuration,
+                topology: topology,
+                catalog: catalog,
+                logger: logger,
+                listeners: [sockets[number]] + (unix.map { [$0.descriptor] } ?? []),
+                mockSecret: secret,
+                reports: continuation
+            )
+        }
+        for worker in workers { worker.siblings = workers }
     }
 
     /// Starts the workers.
-    package func start() {}
+    package func start() {
+        threads.withLock { threads in
+            threads = workers.map { worker in
+                Self.thread { [kind] in
+                    do throws(ReactorError) {
+                        try worker.run(kind: kind)
+                    } catch {
+                        worker.logger.critical("a worker cannot run: \(error)")
+                    }
+                }
+            }
+        }
+    }
 
     /// Gives every worker a newer picture of the nodes.
-    package func publish(_ topology: Topology) {}
+    package func publish(_ topology: Topology) {
+        for worker in workers { worker.mailbox.put(.topology(topology)) }
+    }
+
+    /// Gives every worker a newer picture of the functions of a database.
+    package func publish(_ functions: FunctionCatalog, ofDatabase database: String) {
+        for worker in workers { worker.mailbox.put(.functions(database: database, functions)) }
+    }
 
     /// Tells every client session that the endpoint shuts down (57P01), closes the sockets and joins the workers.
-    package func shutdown() async {}
+    package func shutdown() async {
+        for worker in workers { worker.mailbox.put(.shutdown) }
+        let threads = threads.withLock { threads in
+            defer { threads = [] }
+            return threads
+        }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            _ = Self.thread {
+                for thread in threads { pthread_join(thread, nil) }
+                continuation.resume()
+            }
+        }
+        listeners.forEach { close($0) }
+        for worker in workers { worker.siblings = [] }
+        if let socketPath { unlink(socketPath) }
+    }
+
+    // MARK: - Parts
+
+    private static func kind(for backend: IOBackend, _ logger: Logger) throws(ListenError) -> Reactor.Kind {
+        switch backend {
+        case .epoll:
+            return .epoll
+        case .uring:
+            if let problem = Reactor.uringProblem() {
+                throw ListenError(description: "io_uring was asked for (--io uring) but cannot be had: \(problem)")
+            }
+            return .uring
+        case .auto:
+            if let problem = Reactor.uringProblem() {
+                logger.notice("serving on epoll: io_uring cannot be had (\(problem))")
+                return .epoll
+            }
+            logger.info("serving on io_uring")
+            return .uring
+        }
+    }
+
+    /// A client needs a descriptor, and so does each of its server connections.
+    private static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    private static func thread(_ body: @escaping @Sendable () -> Void) -> pthread_t {
+        final class Box {
+            let body: @Sendable () -> Void
+            init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+        }
+        var thread = pthread_t()
+        let argument = Unmanaged.passRetained(Box(body)).toOpaque()
+        let result = pthread_create(
+            &thread,
+            nil,
+            { pointer in
+                if let pointer { Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body() }
+                return nil
+            },
+            argument
+        )
+        precondition(result == 0, "cannot start a thread: \(String(cString: strerror(result)))")
+        return thread
+    }
 }

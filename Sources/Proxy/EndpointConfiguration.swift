@@ -18,6 +18,10 @@ package struct EndpointConfiguration: Sendable {
     package var backend: IOBackend = .auto
     /// How long a session reads from the primary after it wrote.
     package var pinTime: Duration = .seconds(5)
+    /// How long a statement that needs the primary waits for one to come up.
+    package var primaryWait: Duration = .seconds(10)
+    /// How long a client may take to log in; PostgreSQL's `authentication_timeout`.
+    package var loginTime: Duration = .seconds(60)
 
     package init(port: UInt16, workers: Int) {
         self.port = port

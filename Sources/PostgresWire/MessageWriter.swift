@@ -1,0 +1,163 @@
+/// Appends protocol messages to a byte array.
+package struct MessageWriter {
+    package private(set) var bytes: [UInt8] = []
+
+    package init() {}
+
+    /// Appends one message whose body `body` writes.
+    package mutating func message(_ type: UInt8, _ body: (inout MessageWriter) -> Void) {
+        bytes.append(type)
+        lengthPrefixed(body)
+    }
+
+    package mutating func message(_ type: BackendMessage, _ body: (inout MessageWriter) -> Void) {
+        message(type.rawValue, body)
+    }
+
+    package mutating func message(_ type: FrontendMessage, _ body: (inout MessageWriter) -> Void) {
+        message(type.rawValue, body)
+    }
+
+    /// Appends a body behind its own length, as the startup packets have it.
+    package mutating func lengthPrefixed(_ body: (inout MessageWriter) -> Void) {
+        let start = bytes.count
+        int32(0)
+        body(&self)
+        let length = UInt32(bytes.count - start)
+        for index in 0..<4 {
+            bytes[start + index] = UInt8(truncatingIfNeeded: length >> (24 - 8 * UInt32(index)))
+        }
+    }
+
+    package mutating func int32(_ value: Int32) {
+        let value = UInt32(bitPattern: value)
+        for shift in [24, 16, 8, 0] as [UInt32] {
+            bytes.append(UInt8(truncatingIfNeeded: value >> shift))
+        }
+    }
+
+    package mutating func byte(_ value: UInt8) {
+        bytes.append(value)
+    }
+
+    package mutating func raw(_ value: some Sequence<UInt8>) {
+        bytes.append(contentsOf: value)
+    }
+
+    /// A string with its terminating zero.
+    package mutating func string(_ value: String) {
+        bytes.append(contentsOf: value.utf8)
+        bytes.append(0)
+    }
+}
+
+// MARK: - Messages both sides of the proxy speak
+
+extension MessageWriter {
+    package mutating func readyForQuery(_ status: TransactionStatus) {
+        message(.readyForQuery) { $0.byte(status.rawValue) }
+    }
+
+    package mutating func parameterStatus(_ name: String, _ value: String) {
+        message(.parameterStatus) {
+            $0.string(name)
+            $0.string(value)
+        }
+    }
+
+    package mutating func backendKeyData(_ key: CancelKey) {
+        message(.backendKeyData) {
+            $0.int32(key.processID)
+            $0.int32(key.secret)
+        }
+    }
+
+    package mutating func authenticationOk() {
+        message(.authentication) { $0.int32(0) }
+    }
+
+    /// AuthenticationSASL with the mechanisms offered.
+    package mutating func authenticationSASL(_ mechanisms: [String]) {
+        message(.authentication) {
+            $0.int32(10)
+            for mechanism in mechanisms { $0.string(mechanism) }
+            $0.byte(0)
+        }
+    }
+
+    package mutating func authenticationSASLContinue(_ data: [UInt8]) {
+        message(.authentication) {
+            $0.int32(11)
+            $0.raw(data)
+        }
+    }
+
+    package mutating func authenticationSASLFinal(_ data: [UInt8]) {
+        message(.authentication) {
+            $0.int32(12)
+            $0.raw(data)
+        }
+    }
+
+    /// SASLInitialResponse of a client.
+    package mutating func saslInitialResponse(mechanism: String, _ data: [UInt8]) {
+        message(.password) {
+            $0.string(mechanism)
+            $0.int32(Int32(data.count))
+            $0.raw(data)
+        }
+    }
+
+    package mutating func saslResponse(_ data: [UInt8]) {
+        message(.password) { $0.raw(data) }
+    }
+
+    package mutating func terminate() {
+        message(.terminate) { _ in }
+    }
+
+    package mutating func sync() {
+        message(.sync) { _ in }
+    }
+
+    /// Close of a prepared statement.
+    package mutating func closeStatement(_ name: [UInt8]) {
+        message(.close) {
+            $0.byte(UInt8(ascii: "S"))
+            $0.raw(name)
+            $0.byte(0)
+        }
+    }
+
+    package mutating func query(_ sql: String) {
+        message(.query) { $0.string(sql) }
+    }
+
+    /// CancelRequest, a startup packet of its own.
+    package mutating func cancelRequest(_ key: CancelKey) {
+        lengthPrefixed {
+            $0.int32(StartupPacket.cancelRequestCode)
+            $0.int32(key.processID)
+            $0.int32(key.secret)
+        }
+    }
+
+    package mutating func negotiateProtocolVersion(unrecognised: [String]) {
+        message(.negotiateProtocolVersion) {
+            $0.int32(0x0003_0000)
+            $0.int32(Int32(unrecognised.count))
+            for option in unrecognised { $0.string(option) }
+        }
+    }
+}
+
+/// What BackendKeyData announces and a CancelRequest presents.
+package struct CancelKey: Hashable, Sendable {
+    package var processID: Int32
+    package var secret: Int32
+
+    package init(processID: Int32, secret: Int32) {
+        self.processID = processID
+        self.secret = secret
+    }
+}

@@ -1,0 +1,112 @@
+import Logging
+import PostgresAuth
+import PostgresWire
+import ProxyCore
+import Topology
+
+extension Session {
+    /// Works off the client's bytes before it is authenticated. Returns whether to look at the bytes again.
+    func advanceLogin() -> Bool {
+        guard let action = login?.received(client.unread.bytes) else { return false }
+        switch action {
+        case .needMore:
+            if !client.isFull { return client.receiveMore() }
+            close(ErrorMessage(.fatal, .protocolViolation, "the client sent too much before it was authenticated"))
+            return false
+        case .reply(let bytes, let consumed):
+            client.consume(consumed)
+            client.send(bytes)
+            return true
+        case .cancel(let key):
+            worker.cancel(key, from: self)
+            return false
+        case .lookUpVerifier(let role, let consumed):
+            client.consume(consumed)
+            self.role = role
+            database = login?.database ?? role
+            startupPacket = login?.startup?.packet ?? []
+            worker.lookUpVerifier(of: role, for: self)
+            client.receive()
+            return false
+        case .refuse(let message):
+            close(message)
+            return false
+        case .authenticated(let key, let verifier, let reply, let consumed):
+            client.consume(consumed)
+            client.send(reply)
+            client.send(login?.negotiation ?? [])
+            credential = .key(key, verifier)
+            login = nil
+            functions = worker.functions(of: database)
+            phase = .openingFirstLink
+            client.receive()
+            openFirstLink(tried: 0)
+            return false
+        }
+    }
+
+    /// The control plane has answered.
+    func verifierFound(_ result: Result<String?, any Error>) {
+        guard phase == .login else { return }
+        switch result {
+        case .success(let text):
+            let random = Random.bytes(SCRAMNonce.randomByteCount)
+            guard let reply = login?.verifierFound(text, secret: worker.mockSecret, random: random) else { return }
+            client.send(reply)
+            advance()
+        case .failure(let error):
+            worker.logger.warning("cannot read a verifier: \(error)")
+            close(
+                ErrorMessage(
+                    .fatal,
+                    .cannotConnectNow,
+                    "no node can be asked for the password of user \"\(role)\"",
+                    hint: "Look at \"slipstream status\", and try again."
+                )
+            )
+        }
+    }
+
+    /// The parameters a client is told come from the primary, or from a standby while there is no primary.
+    func openFirstLink(tried: UInt64) {
+        let nodes = worker.topology.nodes
+        let candidate =
+            nodes.first { $0.role == .primary && $0.state == .up && tried & (1 << $0.id.rawValue) == 0 }
+            ?? nodes.first { $0.servesReads && tried & (1 << $0.id.rawValue) == 0 }
+            ?? nodes.first { $0.role == .primary && tried & (1 << $0.id.rawValue) == 0 }
+        current = nil
+        firstLinkTried = tried
+        guard let candidate, openLink(to: candidate) != nil else {
+            close(
+                ErrorMessage(
+                    .fatal,
+                    .cannotConnectNow,
+                    "no node accepts connections",
+                    hint: "Look at \"slipstream status\", and try again."
+                )
+            )
+            return
+        }
+    }
+
+    func firstLinkIsReady(_ link: ServerLink) {
+        var writer = MessageWriter()
+        writer.authenticationOk()
+        writer.raw(link.parameterStatuses)
+        writer.backendKeyData(cancelKey)
+        writer.readyForQuery(.idle)
+        client.send(writer.bytes)
+        phase = .idle
+        advance()
+    }
+
+    func firstLinkFailed(_ link: ServerLink, _ failure: LinkFailure) {
+        switch failure {
+        case .refused(_, let response) where !failure.blamesNode:
+            client.send(response)
+            close()
+        case .refused, .unreachable:
+            openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
+        }
+    }
+}

@@ -1,0 +1,356 @@
+import PostgresWire
+import ProxyCore
+import QueryAnalysis
+import Topology
+
+/// From the client to a node.
+extension Session {
+    /// Does what can be done with the bytes the client has sent.
+    func advance() {
+        while true {
+            switch phase {
+            case .login:
+                guard client.hasUnread else {
+                    client.receive()
+                    return
+                }
+                guard advanceLogin() else { return }
+            case .idle:
+                guard passOn(), readUnit() else { return }
+            case .running:
+                guard passOn() else { return }
+                guard current?.expectsReady == false else {
+                    client.receive()
+                    return
+                }
+                guard readUnit() else { return }
+            case .openingFirstLink, .waiting:
+                client.receive()
+                return
+            case .closed:
+                return
+            }
+        }
+    }
+
+    /// Reads one unit and begins it. Returns whether there may be more to do at once.
+    private func readUnit() -> Bool {
+        guard client.hasUnread else {
+            client.receive()
+            return false
+        }
+        let functions = self.functions?.catalog ?? FunctionCatalog()
+        switch requests.read(client.unread.bytes, statements: statements, functions: functions) {
+        case .incomplete(let unit):
+            guard client.isFull else { return client.receiveMore() }
+            beginOversized(unit)
+            return true
+        case .unit(let unit):
+            begin(unit)
+            return true
+        case .terminate:
+            close()
+            return false
+        case .drop(let count):
+            client.consume(count)
+            return true
+        case .violation(let message):
+            close(message)
+            return false
+        }
+    }
+
+    // MARK: - Choosing a node
+
+    private func begin(_ unit: RequestUnit) {
+        if var running = current, let link = running.link {
+            // The unit goes on behind a Flush, on the connection it began on.
+            running.unit.effect = max(running.unit.effect, unit.effect)
+            running.unit.ending = unit.ending
+            running.expectsReady = unit.ending == .ready
+            current = running
+            if link.role == .primary { route.sent(unit.effect) }
+            transmit(unit, on: link)
+            consumeUnit(unit.length)
+            return
+        }
+        waitsForPrimaryUntil = nil
+        current = Current(unit: unit)
+        choose()
+    }
+
+    /// Finds a node for the current unit, which waits or runs afterwards.
+    func choose() {
+        guard let current else { return }
+        phase = .waiting
+        if lostTransaction {
+            lostTransaction = false
+            failUnit(
+                ErrorMessage(
+                    .error,
+                    .connectionFailure,
+                    "the transaction was lost with the connection to its node",
+                    hint: "Run the transaction again."
+                )
+            )
+            return
+        }
+        if let transactionLink {
+            run(on: transactionLink)
+            return
+        }
+        switch route.destination(of: current.unit, now: worker.now) {
+        case .primary:
+            usePrimary()
+        case .anyReader:
+            guard let node = worker.chooseReader(except: current.tried) else {
+                usePrimary()
+                return
+            }
+            use(node)
+        }
+    }
+
+    private func usePrimary() {
+        guard let current else { return }
+        if let primary = worker.topology.primary, primary.state == .up,
+            current.tried & (1 << primary.id.rawValue) == 0
+        {
+            use(primary)
+            return
+        }
+        let deadline = waitsForPrimaryUntil ?? (worker.now + worker.configuration.primaryWait)
+        guard worker.now < deadline else {
+            failUnit(
+                ErrorMessage(
+                    .error,
+                    .cannotConnectNow,
+                    "no primary is available",
+                    detail: "The statement needs the primary, and none came up within "
+                        + "\(worker.configuration.primaryWait).",
+                    hint: "Look at \"slipstream status\", and try again."
+                )
+            )
+            return
+        }
+        self.current?.tried = 0
+        waitsForPrimaryUntil = deadline
+        worker.waitForPrimary(self, until: deadline)
+    }
+
+    private func use(_ node: Node) {
+        if let link = links[node.id.rawValue] {
+            switch link.state {
+            case .ready: run(on: link)
+            case .connecting, .loggingIn: current?.link = link
+            case .closed: preconditionFailure("a closed link is not kept")
+            }
+            return
+        }
+        guard let link = openLink(to: node) else {
+            failUnit(ErrorMessage(.error, .tooManyConnections, "the endpoint has no more sockets"))
+            return
+        }
+        current?.link = link
+    }
+
+    func openLink(to node: Node) -> ServerLink? {
+        guard let credential, let address = worker.address(of: node.id) else { return nil }
+        let link = ServerLink(node: node, session: self, credential: credential)
+        links[node.id.rawValue] = link
+        guard link.open(address: address, port: node.port, worker: worker) else {
+            links[node.id.rawValue] = nil
+            return nil
+        }
+        return link
+    }
+
+    // MARK: - Sending
+
+    /// Sends the current unit, unless something must be over first.
+    private func run(on link: ServerLink) {
+        guard let unit = current?.unit else { return }
+        current?.link = link
+        guard link.cancelsInFlight == 0, !link.isDraining else {
+            phase = .waiting
+            return
+        }
+        waitsForPrimaryUntil = nil
+        phase = .running
+        worker.unitsInFlight += 1
+        if link.role == .primary { route.sent(unit.effect) }
+        transmit(unit, on: link)
+        if passThrough != nil {
+            passThroughLink = link
+        }
+        if unit.ending == .flush || passThrough != nil {
+            current?.expectsReady = false
+            consumeUnit(unit.length)
+        }
+        client.receive()
+    }
+
+    /// A link has become free for the unit that waits for it.
+    func runWaiting(on link: ServerLink) {
+        guard phase == .waiting, current?.link === link else { return }
+        run(on: link)
+        advance()
+    }
+
+    private func consumeUnit(_ length: Int) {
+        current?.isConsumed = true
+        client.consume(length)
+    }
+
+    /// Sends the unit at the start of the client's bytes, behind what its statements need on this connection.
+    private func transmit(_ unit: RequestUnit, on link: ServerLink) {
+        guard let input = client.input else { return }
+        if unit.isSimpleQuery {
+            statements.removeUnnamed()
+            link.prepared.removeUnnamed()
+        } else if !requests.operations.isEmpty {
+            prepare(unit, on: link)
+        }
+        link.stream.send(input.buffer, input.start..<input.start + unit.length)
+    }
+
+    private func prepare(_ unit: RequestUnit, on link: ServerLink) {
+        var writer = MessageWriter()
+        for operation in requests.operations {
+            switch operation {
+            case .use(let name):
+                let wanted = statements.generation(of: name)
+                guard link.prepared.generation(of: name) != wanted else { continue }
+                dropStale(name, on: link, &writer)
+                if let wanted {
+                    statements.appendParse(of: name, to: &writer)
+                    link.pending.append(.injectedParse(name, wanted))
+                }
+            case .parse(let name, let nameRange, let message, let effect):
+                if statements.generation(of: name) == nil { dropStale(name, on: link, &writer) }
+                if unit.ending == .flush || passThrough != nil {
+                    let bytes = client.unread.bytes
+                    link.pending.append(
+                        .parseCopied(name, name: bytes.array(nameRange), message: bytes.array(message), effect: effect)
+                    )
+                } else {
+                    link.pending.append(.parse(name, name: nameRange, message: message, effect: effect))
+                }
+            case .closeStatement(let name):
+                link.pending.append(.closeStatement(name))
+            case .closePortal:
+                link.pending.append(.closePortal)
+            }
+        }
+        if !writer.bytes.isEmpty {
+            link.stream.send(writer.bytes)
+        }
+    }
+
+    /// Closes a statement that has this name on the server, but no more in the session.
+    private func dropStale(_ name: StatementName, on link: ServerLink, _ writer: inout MessageWriter) {
+        guard let bytes = link.prepared.bytes(of: name) else { return }
+        writer.closeStatement(bytes)
+        link.pending.append(.injectedClose(name))
+    }
+
+    // MARK: - Messages that are not understood one by one
+
+    /// A unit longer than a buffer is not analysed to its end: it goes to the primary, and through unseen.
+    private func beginOversized(_ known: RequestUnit) {
+        let isExtended = client.unread.first != FrontendMessage.query.rawValue
+        var unit = RequestUnit(length: 0, ending: .ready)
+        // Parts that were not seen may leave state behind.
+        unit.effect = isExtended ? max(.write, known.effect) : .sessionState
+        unit.isOpaque = true
+        if known.changesNames { forgetNames() }
+        passThrough = PassThrough(ending: isExtended ? .sync : .message)
+        if let link = current?.link {
+            passThroughLink = link
+            if link.role == .primary { route.sent(unit.effect) }
+            return
+        }
+        current = Current(unit: unit)
+        choose()
+    }
+
+    /// Statements whose messages pass unseen are known to the primary's connection only.
+    private func forgetNames() {
+        statements.removeAll()
+        for link in links where link?.role == .primary {
+            link?.prepared.removeAll()
+        }
+    }
+
+    /// The server waits for copy data.
+    func beginCopyIn(on link: ServerLink) {
+        guard let running = current else { return }
+        if !running.isConsumed {
+            consumeUnit(running.unit.length)
+        }
+        current?.expectsReady = false
+        passThrough = PassThrough(ending: .copy(isExtended: !running.unit.isSimpleQuery))
+        passThroughLink = link
+    }
+
+    /// Passes messages on, or throws them away, where that is due. Returns whether the bytes left are to be read as units.
+    private func passOn() -> Bool {
+        while var pass = passThrough {
+            guard passThroughLink?.stream.isSending != true else { return false }
+            guard let input = client.input, input.count > 0 else {
+                client.receive()
+                return false
+            }
+            let scan = pass.scan(client.unread.bytes)
+            passThrough = pass
+            if let violation = scan.violation {
+                close(violation)
+                return false
+            }
+            if scan.terminates {
+                close()
+                return false
+            }
+            if scan.changesNames, passThroughLink != nil {
+                forgetNames()
+                route.sent(.sessionState)
+            }
+            if let passThroughLink, scan.count > 0 {
+                passThroughLink.stream.send(input.buffer, input.start..<input.start + scan.count)
+            }
+            client.consume(scan.count)
+            if scan.isOver {
+                endPassThrough()
+            } else if scan.count == 0, !client.receiveMore() {
+                return false
+            }
+        }
+        return true
+    }
+
+    private func endPassThrough() {
+        let wasThrownAway = passThroughLink == nil
+        passThrough = nil
+        passThroughLink = nil
+        if wasThrownAway {
+            var writer = MessageWriter()
+            writer.readyForQuery(.idle)
+            client.send(writer.bytes)
+        } else {
+            current?.expectsReady = true
+        }
+    }
+
+    /// The server has taken what was sent to it: the sign to pass on more.
+    func serverTookEverything(_ link: ServerLink) {
+        if passThroughLink === link {
+            advance()
+        }
+    }
+
+    /// Throws away the rest of a unit that was answered with an error, and says ReadyForQuery behind it.
+    func throwAway(until ending: PassThrough.Ending) {
+        passThrough = PassThrough(ending: ending)
+        passThroughLink = nil
+    }
+}

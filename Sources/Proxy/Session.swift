@@ -1,0 +1,141 @@
+import PostgresAuth
+import PostgresWire
+import ProxyCore
+import QueryAnalysis
+import Reactor
+import Topology
+
+/// One client session: its socket, its server connections (at most one per node), and the unit it works on.
+///
+/// The decisions are made by the machines of `ProxyCore`; this class carries them out.
+final class Session: StreamOwner {
+    enum Phase {
+        /// Until the client has proven who it is.
+        case login
+        /// Authenticated; the first server connection is being opened.
+        case openingFirstLink
+        /// Between units.
+        case idle
+        /// A unit stands at the start of the client's bytes and waits: for a server connection, for a cancel request to
+        /// be done with, or for a primary.
+        case waiting
+        /// A unit was sent; its answer is not complete.
+        case running
+        case closed
+    }
+
+    /// The unit in hand.
+    struct Current {
+        var unit: RequestUnit
+        var link: ServerLink?
+        /// Bytes of the answer have reached the client: the unit can no more be sent again.
+        var hasForwarded = false
+        /// The unit's bytes were given away: it can no more be sent again.
+        var isConsumed = false
+        /// The answer will end with ReadyForQuery without further messages of the client.
+        var expectsReady = true
+        /// Nodes that failed it.
+        var tried: UInt64 = 0
+
+        /// Whether it may run twice: it reads, and nothing of the answer has been shown.
+        var isRepeatable: Bool {
+            guard !hasForwarded, !isConsumed, !unit.isOpaque else { return false }
+            switch unit.effect {
+            case .empty, .read, .primaryRead, .beginReadOnly: return true
+            case .begin, .transactionControl, .transactionEnd, .write, .sessionState: return false
+            }
+        }
+    }
+
+    let index: Int
+    /// Tells apart sessions that had the same index.
+    let serial: UInt64
+    unowned(unsafe) let worker: Worker
+    private(set) var client: Stream!
+    let cancelKey: CancelKey
+
+    var phase: Phase = .login
+    var login: ClientLogin? = ClientLogin()
+    var credential: SCRAMClient.Credential?
+    var startupPacket: [UInt8] = []
+    var role = ""
+    var database = ""
+    var functions: FunctionsOfDatabase?
+
+    var links: [ServerLink?]
+    var requests = RequestUnitReader()
+    var statements = PreparedStatements()
+    var route: SessionRoute
+    var current: Current?
+    /// The connection an open transaction runs on.
+    var transactionLink: ServerLink?
+    /// The connection an open transaction ran on is gone; the client does not know yet.
+    var lostTransaction = false
+    /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
+    var passThrough: PassThrough?
+    var passThroughLink: ServerLink?
+    /// A message to the client was begun and is not complete: nothing else can be said to it.
+    var isMidMessage = false
+    /// Nodes that failed when the first server connection was opened.
+    var firstLinkTried: UInt64 = 0
+    /// When waiting for a primary ends.
+    var waitsForPrimaryUntil: MonotonicTime?
+
+    init(index: Int, serial: UInt64, worker: Worker) {
+        self.index = index
+        self.serial = serial
+        self.worker = worker
+        links = Array(repeating: nil, count: worker.topology.nodes.count)
+        route = SessionRoute(pinTime: worker.configuration.pinTime)
+        cancelKey = CancelKey(
+            processID: worker.processID(ofSession: index),
+            secret: Int32.random(in: .min ... .max)
+        )
+    }
+
+    func adopt(_ stream: Stream) {
+        client = stream
+        stream.receive()
+    }
+
+    /// Ends the session and everything it holds.
+    ///
+    /// - Parameter message: sent to the client before its connection is closed.
+    func close(_ message: ErrorMessage? = nil) {
+        guard phase != .closed else { return }
+        phase = .closed
+        if let message, !isMidMessage {
+            client.send(message.bytes)
+        }
+        client.close(flush: true)
+        let isQuiet = current == nil
+        for link in links {
+            link?.close(politely: isQuiet)
+        }
+        links.removeAll()
+        current = nil
+        transactionLink = nil
+        login = nil
+        worker.forget(self)
+    }
+
+    // MARK: - Client stream
+
+    func streamDidConnect(_ stream: Stream) {}
+
+    func streamDidReceive(_ stream: Stream) {
+        advance()
+    }
+
+    func streamDidBreak(_ stream: Stream, code: Int32) {
+        isMidMessage = true
+        close()
+    }
+
+    func streamDidSendAll(_ stream: Stream) {
+        // The client has taken what was forwarded: fetch more of the answer.
+        if phase == .running, let link = current?.link, link.state == .ready {
+            resumeAnswer(of: link)
+        }
+    }
+}

@@ -1,0 +1,436 @@
+import Balancing
+import Glibc
+import Logging
+import PostgresWire
+import ProxyCore
+import QueryAnalysis
+import Reactor
+import Synchronization
+import Topology
+
+/// The functions of a database, shared by its sessions on a worker and exchanged when they are read anew.
+final class FunctionsOfDatabase {
+    var catalog = FunctionCatalog()
+}
+
+/// One data-plane thread: its reactor, its client sessions, and everything they hold.
+///
+/// Only `mailbox` and the constants are touched by other threads; the rest belongs to the thread in `run`, which is why
+/// the class may be sent to it.
+final class Worker: @unchecked Sendable {
+    let number: Int
+    let configuration: EndpointConfiguration
+    let catalog: any Catalog
+    let logger: Logger
+    let mailbox = Mailbox()
+    /// Makes the mock verifiers of unknown roles the same on every try.
+    let mockSecret: [UInt8]
+    private let listeners: [Int32]
+    private let reports: AsyncStream<NodeReport>.Continuation
+    /// All workers, for cancel requests; set before any thread starts.
+    var siblings: [Worker] = []
+
+    // Below: only on the worker's thread.
+    private(set) var reactor: Reactor!
+    private(set) var now = MonotonicTime.distantPast
+    private(set) var topology: Topology
+    private var readers: SmoothWeightedRoundRobin
+    private(set) var standbys: UInt64 = 0
+    var unitsInFlight = 0
+    private var streams: ContiguousArray<Stream?> = []
+    private var freeStreams: [Int] = []
+    private var streamSerials: ContiguousArray<UInt64> = []
+    private var sessions: ContiguousArray<Session?> = []
+    private var freeSessions: [Int] = []
+    private var nextSerial: UInt64 = 0
+    private var sessionCount = 0
+    private var timers = Timers()
+    private var databases: [String: FunctionsOfDatabase] = [:]
+    private var isStopping = false
+    private var stopsAt: MonotonicTime?
+    private var cancellers: [ObjectIdentifier: Canceller] = [:]
+    private var downReported: UInt64 = 0
+
+    init(
+        number: Int,
+        configuration: EndpointConfiguration,
+        topology: Topology,
+        catalog: any Catalog,
+        logger: Logger,
+        listeners: [Int32],
+        mockSecret: [UInt8],
+        reports: AsyncStream<NodeReport>.Continuation
+    ) {
+        self.number = number
+        self.configuration = configuration
+        self.topology = topology
+        self.catalog = catalog
+        self.logger = logger
+        self.listeners = listeners
+        self.mockSecret = mockSecret
+        self.reports = reports
+        readers = SmoothWeightedRoundRobin(weights: topology.nodes.map(\.weight))
+        standbys = Self.standbys(of: topology)
+    }
+
+    // MARK: - The loop
+
+    /// Serves until told to stop. Runs on the worker's own thread.
+    func run(kind: Reactor.Kind) throws(ReactorError) {
+        reactor = try Reactor(kind: kind)
+        mailbox.setWaker(reactor.waker)
+        tick()
+        for index in listeners.indices { accept(on: index) }
+        while !isOver {
+            for letter in mailbox.takeAll() { open(letter) }
+            while let event = timers.popDue(now) { fire(event) }
+            reactor.wait(timeout: timeout)
+            tick()
+            while let completion = reactor.next() {
+                handle(completion)
+            }
+        }
+        mailbox.setWaker(nil)
+    }
+
+    private func tick() {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        now = MonotonicTime(nanoseconds: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))
+    }
+
+    private var timeout: Int64 {
+        guard let next = timers.next else { return -1 }
+        return next <= now ? 0 : Int64(next.nanoseconds - now.nanoseconds)
+    }
+
+    private var isOver: Bool {
+        guard isStopping else { return false }
+        return streams.allSatisfy { $0 == nil } || stopsAt.map { $0 <= now } ?? false
+    }
+
+    private func handle(_ completion: Completion) {
+        guard let (kind, index) = Token.split(completion.token) else { return }
+        switch kind {
+        case .accept:
+            accepted(completion.result, on: index)
+        case .connect:
+            streams[index]?.didConnect(completion.result)
+        case .receive:
+            streams[index]?.didReceive(completion.result, completion.buffer)
+        case .send:
+            streams[index]?.didSend(completion.result)
+        }
+    }
+
+    private func fire(_ event: Timers.Event) {
+        switch event {
+        case .loginTooLong(let id):
+            guard let session = session(id) else { return }
+            switch session.phase {
+            case .login, .openingFirstLink:
+                // As PostgreSQL: the connection is closed, and only the log says why.
+                logger.debug("a client did not log in within \(configuration.loginTime)")
+                session.close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
+            case .idle, .waiting, .running, .closed:
+                break
+            }
+        case .primaryWait(let id):
+            session(id)?.primaryWaitEnded()
+        case .closingTooLong(let index, let serial):
+            if streamSerials[index] == serial { streams[index]?.abandon() }
+        case .acceptAgain(let listener):
+            accept(on: listener)
+        case .receiveAgain(let index, let serial):
+            if streamSerials[index] == serial { streams[index]?.receive() }
+        }
+    }
+
+    // MARK: - Mail
+
+    private func open(_ mail: Mail) {
+        switch mail {
+        case .topology(let topology):
+            adopt(topology)
+        case .verifier(let id, let result):
+            session(id)?.verifierFound(result)
+        case .functions(let database, let catalog):
+            functions(of: database, load: false).catalog = catalog
+        case .cancel(let key, let worker, let requester):
+            cancelHere(key) { worker.mailbox.put(.cancelDone(session: requester)) }
+        case .cancelDone(let id):
+            session(id)?.close()
+        case .shutdown:
+            stop()
+        }
+    }
+
+    private func adopt(_ new: Topology) {
+        guard new.version >= topology.version else { return }
+        if new.nodes.map(\.weight) != topology.nodes.map(\.weight) {
+            readers = SmoothWeightedRoundRobin(weights: new.nodes.map(\.weight))
+        }
+        topology = new
+        standbys = Self.standbys(of: new)
+        downReported = 0
+        for session in sessions { session?.topologyChanged() }
+    }
+
+    private static func standbys(of topology: Topology) -> UInt64 {
+        topology.nodes.filter { $0.role == .standby }.reduce(0) { $0 | 1 << $1.id.rawValue }
+    }
+
+    private func stop() {
+        guard !isStopping else { return }
+        isStopping = true
+        stopsAt = now + .seconds(3)
+        timers.add(.closingTooLong(stream: 0, serial: .max), at: now + .seconds(3))
+        for listener in listeners { reactor.cancel(listener) }
+        for session in sessions {
+            session?.close(
+                ErrorMessage(.fatal, .adminShutdown, "terminating connection due to administrator command")
+            )
+        }
+    }
+
+    // MARK: - Nodes
+
+    /// The next node for a read, by weight among those that serve reads.
+    func chooseReader(except tried: UInt64) -> Node? {
+        let excluded = tried | downReported
+        let nodes = topology.nodes
+        return readers.next { nodes[$0].servesReads && excluded & (1 << $0) == 0 }.map { nodes[$0] }
+    }
+
+    func name(of node: NodeID) -> String { topology[node].name }
+
+    /// IPv4 address in host byte order.
+    func address(of node: NodeID) -> UInt32? {
+        var address = in_addr()
+        guard inet_pton(AF_INET, topology[node].host, &address) == 1 else { return nil }
+        return UInt32(bigEndian: address.s_addr)
+    }
+
+    /// Tells the monitor, and sends no reads there until it has looked.
+    func report(_ node: NodeID, _ problem: String) {
+        guard downReported & (1 << node.rawValue) == 0 else { return }
+        if topology[node].role == .standby { downReported |= 1 << node.rawValue }
+        reports.yield(NodeReport(node: node, problem: problem))
+    }
+
+    func noteRepeated(on node: NodeID, _ fields: ServerErrorFields) {
+        logger.debug("ran again on the primary what \(name(of: node)) refused: \(fields.state) \(fields.message)")
+    }
+
+    func waitForPrimary(_ session: Session, until deadline: MonotonicTime) {
+        timers.add(.primaryWait(id(of: session)), at: deadline)
+    }
+
+    // MARK: - The control plane
+
+    func lookUpVerifier(of role: String, for session: Session) {
+        let id = id(of: session)
+        let (catalog, mailbox) = (catalog, mailbox)
+        Task.detached {
+            do {
+                mailbox.put(.verifier(session: id, .success(try await catalog.verifier(ofRole: role))))
+            } catch {
+                mailbox.put(.verifier(session: id, .failure(error)))
+            }
+        }
+    }
+
+    /// The functions of a database; the first who asks has them loaded.
+    func functions(of database: String, load: Bool = true) -> FunctionsOfDatabase {
+        if let known = databases[database] { return known }
+        let fresh = FunctionsOfDatabase()
+        databases[database] = fresh
+        if load { refreshFunctions(of: database) }
+        return fresh
+    }
+
+    private func refreshFunctions(of database: String) {
+        let (catalog, mailbox) = (catalog, mailbox)
+        Task.detached {
+            if let functions = await catalog.functions(ofDatabase: database) {
+                mailbox.put(.functions(database: database, functions))
+            }
+        }
+    }
+
+    // MARK: - Streams
+
+    /// A stream on a new socket; `nil` when there are no more descriptors.
+    func makeStream(owner: any StreamOwner) -> Stream? {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | O_NONBLOCK | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { return nil }
+        Listener.setOptions(ofConnection: descriptor)
+        return add(descriptor, owner: owner)
+    }
+
+    private func add(_ descriptor: Int32, owner: any StreamOwner) -> Stream {
+        let index: Int
+        if let free = freeStreams.popLast() {
+            index = free
+        } else {
+            index = streams.count
+            streams.append(nil)
+            streamSerials.append(0)
+        }
+        let stream = Stream(index: index, descriptor: descriptor, worker: self, owner: owner)
+        streams[index] = stream
+        return stream
+    }
+
+    func forget(_ stream: Stream) {
+        streams[stream.index] = nil
+        streamSerials[stream.index] &+= 1
+        freeStreams.append(stream.index)
+    }
+
+    /// A closing stream gets a few seconds for what it has still to send.
+    func limitClosing(_ stream: Stream) {
+        timers.add(
+            .closingTooLong(stream: stream.index, serial: streamSerials[stream.index]),
+            at: now + .seconds(3)
+        )
+    }
+
+    /// No buffer could be lent: try again when some will have been returned.
+    func retryReceive(_ stream: Stream) {
+        timers.add(
+            .receiveAgain(stream: stream.index, serial: streamSerials[stream.index]),
+            at: now + .milliseconds(1)
+        )
+    }
+
+    // MARK: - Sessions
+
+    private func accept(on listener: Int) {
+        guard !isStopping else { return }
+        reactor.accept(listeners[listener], token: Token.accept.token(for: listener))
+    }
+
+    private func accepted(_ result: Int32, on listener: Int) {
+        guard result >= 0 else {
+            guard !isStopping else { return }
+            if result == -EMFILE || result == -ENFILE {
+                logger.error("cannot accept a client: \(String(cString: strerror(-result))); raise the limit (ulimit -n)")
+            }
+            timers.add(.acceptAgain(listener: listener), at: now + .milliseconds(100))
+            return
+        }
+        guard !isStopping else {
+            close(result)
+            return
+        }
+        Listener.setOptions(ofConnection: result)
+        nextSerial += 1
+        let index: Int
+        if let free = freeSessions.popLast() {
+            index = free
+        } else {
+            index = sessions.count
+            sessions.append(nil)
+        }
+        let session = Session(index: index, serial: nextSerial, worker: self)
+        sessions[index] = session
+        sessionCount += 1
+        session.adopt(add(result, owner: session))
+        timers.add(.loginTooLong(id(of: session)), at: now + configuration.loginTime)
+    }
+
+    func forget(_ session: Session) {
+        guard sessions[session.index] === session else { return }
+        sessions[session.index] = nil
+        freeSessions.append(session.index)
+        sessionCount -= 1
+    }
+
+    private func id(of session: Session) -> SessionID {
+        SessionID(index: session.index, serial: session.serial)
+    }
+
+    private func session(_ id: SessionID) -> Session? {
+        guard sessions.indices.contains(id.index), let session = sessions[id.index], session.serial == id.serial else {
+            return nil
+        }
+        return session
+    }
+
+    // MARK: - Cancel requests
+
+    /// The process number clients are told: it holds the worker's number and the session's.
+    func processID(ofSession index: Int) -> Int32 {
+        Int32(truncatingIfNeeded: (index + 1) * 64 + number)
+    }
+
+    /// A client connection turned out to be a cancel request. It is closed when the request was passed on, as libpq's
+    /// PQcancel waits for that.
+    func cancel(_ key: CancelKey, from requester: Session) {
+        let owner = Int(key.processID % 64)
+        guard key.processID > 0, owner < siblings.count else {
+            requester.close()
+            return
+        }
+        if siblings[owner] === self {
+            let id = id(of: requester)
+            cancelHere(key) { [weak self] in self?.session(id)?.close() }
+        } else {
+            siblings[owner].mailbox.put(.cancel(key, replyTo: self, session: id(of: requester)))
+        }
+    }
+
+    private func cancelHere(_ key: CancelKey, then finished: @escaping () -> Void) {
+        let index = Int(key.processID / 64) - 1
+        guard sessions.indices.contains(index), let session = sessions[index], session.cancelKey == key else {
+            finished()
+            return
+        }
+        session.cancelRequested(then: finished)
+    }
+
+    /// Sends a cancel request to a node over a connection of its own.
+    func sendCancel(_ key: CancelKey, address: UInt32, port: UInt16, then finished: @escaping () -> Void) {
+        let canceller = Canceller(key: key)
+        cancellers[ObjectIdentifier(canceller)] = canceller
+        canceller.onEnd = { [weak self, unowned canceller] in
+            self?.cancellers[ObjectIdentifier(canceller)] = nil
+            finished()
+        }
+        guard let stream = makeStream(owner: canceller) else {
+            canceller.end()
+            return
+        }
+        canceller.stream = stream
+        stream.connect(address: address, port: port)
+    }
+}
+
+/// A cancel request on its way to a node: done when the node has closed the connection, and so has signalled.
+private final class Canceller: StreamOwner {
+    private let key: CancelKey
+    var stream: Stream?
+    var onEnd: (() -> Void)?
+
+    init(key: CancelKey) { self.key = key }
+
+    func streamDidConnect(_ stream: Stream) {
+        var writer = MessageWriter()
+        writer.cancelRequest(key)
+        stream.send(writer.bytes)
+        stream.receive()
+    }
+
+    func streamDidReceive(_ stream: Stream) { end() }
+    func streamDidSendAll(_ stream: Stream) {}
+    func streamDidBreak(_ stream: Stream, code: Int32) { end() }
+
+    func end() {
+        stream?.close()
+        stream = nil
+        let action = onEnd
+        onEnd = nil
+        action?()
+    }
+}
