@@ -3,6 +3,12 @@ package import PostgresClient
 package import QueryAnalysis
 package import Topology
 
+/// The functions of a database, newly read because they had changed.
+package struct ChangedFunctions: Sendable {
+    package var database: String
+    package var functions: FunctionCatalog
+}
+
 /// What the endpoint has to know of roles and functions, read from the nodes.
 ///
 /// A verifier is read anew each time, over one kept session per node: a role's new password must work at once. It never waits for
@@ -12,6 +18,9 @@ package actor DatabaseCatalog {
     /// How to connect to a node and database as a superuser.
     package typealias Parameters = @Sendable (_ node: NodeID, _ database: String) -> ConnectionParameters
 
+    /// Databases whose functions changed since they were first asked for. One consumer.
+    package nonisolated let changes: AsyncStream<ChangedFunctions>
+    private let changed: AsyncStream<ChangedFunctions>.Continuation
     private let topology: @Sendable () async -> Topology
     private let parameters: Parameters
     private let logger: Logger
@@ -33,6 +42,7 @@ package actor DatabaseCatalog {
         self.logger = logger
         self.topology = topology
         self.parameters = parameters
+        (changes, changed) = AsyncStream.makeStream(of: ChangedFunctions.self)
     }
 
     /// Looks for changed functions every `interval` until the task is cancelled.
@@ -129,7 +139,9 @@ package actor DatabaseCatalog {
         loads[database] = load
         let functions = await load.value
         loads[database] = nil
-        if let functions { databases[database] = functions }
+        guard let functions else { return }
+        let isKnown = databases.updateValue(functions, forKey: database) != nil
+        if isKnown { changed.yield(ChangedFunctions(database: database, functions: functions.catalog)) }
     }
 
     /// `nil` when nothing changed or nothing could be read; what is known then stays.

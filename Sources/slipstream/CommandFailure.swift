@@ -1,5 +1,6 @@
 import Archive
 import PostgresClient
+import Proxy
 import Replication
 
 /// Why a command did not do what it was asked: one sentence, what to do next, and the exit status.
@@ -32,6 +33,8 @@ struct CommandFailure: Error {
             var message = error.message
             if let detail = error.detail { message += " (\(detail))" }
             self.init(message, remedy: error.hint)
+        case let error as ListenError:
+            self.init(error.description)
         case is CancellationError:
             self.init("interrupted")
         default:

@@ -145,6 +145,7 @@ struct DashboardService: Service, CustomStringConvertible {
 struct EndpointService: Service, CustomStringConvertible {
     let endpoint: Endpoint
     let monitor: Monitor
+    let catalog: DatabaseCatalog
     let logger: Logger
     let whenServing: @Sendable () async -> Void
     var description: String { "endpoint" }
@@ -158,6 +159,11 @@ struct EndpointService: Service, CustomStringConvertible {
             await withDiscardingTaskGroup { group in
                 group.addTask {
                     for await observation in await monitor.observations() { endpoint.publish(observation.topology) }
+                }
+                group.addTask {
+                    for await change in catalog.changes {
+                        endpoint.publish(change.functions, ofDatabase: change.database)
+                    }
                 }
                 group.addTask {
                     for await report in endpoint.reports {

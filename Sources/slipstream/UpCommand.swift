@@ -102,6 +102,8 @@ struct UpCommand: AsyncParsableCommand {
             workers: workers ?? ProcessInfo.processInfo.activeProcessorCount
         )
         endpoint.backend = io
+        // The name of a Unix-domain socket has at most 107 bytes (unix(7)).
+        if directory.path.utf8.count + "/.s.PGSQL.65535".utf8.count <= 107 { endpoint.socketDirectory = directory.path }
         let server = ClusterServer(
             directory: directory,
             options: ClusterOptions(
