@@ -49,9 +49,18 @@ struct NodeProbe: ~Copyable {
     }
 
     private func outcome(of error: DatabaseError) -> ProbeOutcome {
-        if error.sqlState == "57P03" { return .starting(reason: error.message) }
+        if error.sqlState == "57P03" { return .starting(reason: Self.gist(of: error.message)) }
         if error.kind == .timedOut { return .failed(reason: "no answer within \(timeout)") }
-        return .failed(reason: error.message)
+        return .failed(reason: Self.gist(of: error.message))
+    }
+
+    /// libpq says where it failed first, over and over; which node it was is known.
+    private static func gist(of message: String) -> String {
+        let line = message.split(whereSeparator: \.isNewline).first.map(String.init) ?? message
+        for mark in ["FATAL:  ", "failed: "] {
+            if let range = line.firstRange(of: mark) { return String(line[range.upperBound...]) }
+        }
+        return line
     }
 
     // MARK: - Questions

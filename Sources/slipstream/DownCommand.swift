@@ -7,7 +7,10 @@ struct DownCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "down",
         abstract: "Stop the endpoint and its servers. Data stays.",
-        discussion: "Exit status: 0 when it has stopped, 1 when it did not run or does not stop in time."
+        discussion: """
+            Also stops servers that a killed slipstream has left behind. Exit status: 0 when it has stopped, 1 when it \
+            did not run or does not stop in time.
+            """
     )
 
     @OptionGroup var location: DirectoryOption
@@ -21,8 +24,7 @@ struct DownCommand: AsyncParsableCommand {
     func run() async throws {
         let directory = location.directory
         guard let server = LockHolder.processIdentifier(of: directory) else {
-            _ = try directory.readDescription()
-            throw CommandFailure("no slipstream serves \"\(directory.path)\"", remedy: "Is it running?")
+            return try await stopOrphans(in: directory)
         }
         guard server > 0, kill(server, SIGTERM) == 0 else {
             throw CommandFailure(
@@ -49,5 +51,14 @@ struct DownCommand: AsyncParsableCommand {
             try await Task.sleep(for: .milliseconds(20))
         }
         if !quiet { Console.note("stopped") }
+    }
+
+    /// Nobody serves the directory; a Slipstream that was killed may have left its servers running.
+    private func stopOrphans(in directory: ClusterDirectory) async throws {
+        let stopped = try await LocalCluster.stopOrphans(in: directory)
+        guard !stopped.isEmpty else {
+            throw CommandFailure("no slipstream serves \"\(directory.path)\"", remedy: "Is it running?")
+        }
+        if !quiet { Console.note("stopped what a killed slipstream had left: \(stopped.joined(separator: ", "))") }
     }
 }
