@@ -81,17 +81,18 @@ let package = Package(
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
         library(
             "Dashboard",
-            ["Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
+            ["Monitor", "PostgresWire", "Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
         ),
 
         // Layer 4: the command line.
         .executableTarget(
             name: "slipstream",
             dependencies: [
-                "Archive", "Dashboard", "Monitor", "PostgresClient", "Proxy", "ProxyCore", "QueryAnalysis",
-                "Replication", "Topology", logging,
+                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore",
+                "QueryAnalysis", "Replication", "Topology", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings,
             linkerSettings: [staticRuntime]
@@ -108,5 +109,6 @@ let package = Package(
         tests("ArchiveTests", ["Archive", "slipstream"]),
         tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", "slipstream", logging]),
         tests("PostgresClientTests", ["PostgresClient"]),
+        tests("MonitorTests", ["Dashboard", "Monitor", "PostgresWire", "Topology"]),
     ]
 )

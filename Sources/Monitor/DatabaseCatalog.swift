@@ -1,0 +1,196 @@
+package import Logging
+package import PostgresClient
+package import QueryAnalysis
+package import Topology
+
+/// The functions of a database, newly read because they had changed.
+package struct ChangedFunctions: Sendable {
+    package var database: String
+    package var functions: FunctionCatalog
+}
+
+/// What the endpoint has to know of roles and functions, read from the nodes.
+///
+/// A verifier is read anew each time, over one kept session per node: a role's new password must work at once. It never waits for
+/// a probe, and a broken session costs one retry. The functions of a database are kept, and read again in the
+/// background when they changed: no session waits for that but the first of its database.
+package actor DatabaseCatalog {
+    /// How to connect to a node and database as a superuser.
+    package typealias Parameters = @Sendable (_ node: NodeID, _ database: String) -> ConnectionParameters
+
+    /// Databases whose functions changed since they were first asked for. One consumer.
+    package nonisolated let changes: AsyncStream<ChangedFunctions>
+    private let changed: AsyncStream<ChangedFunctions>.Continuation
+    private let topology: @Sendable () async -> Topology
+    private let parameters: Parameters
+    private let logger: Logger
+    private var sessions: [NodeID: Task<DatabaseConnection, any Error>] = [:]
+    private var databases: [String: Functions] = [:]
+    private var loads: [String: Task<Functions?, Never>] = [:]
+
+    /// The functions of one database, and the mark by which a change is seen.
+    private struct Functions: Sendable {
+        var catalog: FunctionCatalog
+        var fingerprint: String?
+    }
+
+    package init(
+        logger: Logger,
+        topology: @escaping @Sendable () async -> Topology,
+        parameters: @escaping Parameters
+    ) {
+        self.logger = logger
+        self.topology = topology
+        self.parameters = parameters
+        (changes, changed) = AsyncStream.makeStream(of: ChangedFunctions.self)
+    }
+
+    /// Looks for changed functions every `interval` until the task is cancelled.
+    package func run(every interval: Duration = .seconds(10)) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: interval)
+            for database in databases.keys.sorted() where !Task.isCancelled {
+                await refresh(database)
+            }
+        }
+        for session in sessions.values { try? await session.value.close() }
+        sessions = [:]
+    }
+
+    /// The primary first, for it alone knows the newest; a standby that is up when it is not.
+    private func sources() async -> [NodeID] {
+        let nodes = await topology().nodes.filter { $0.state == .up || $0.state == .detached }
+        return nodes.sorted { $0.role == .primary && $1.role != .primary }.map(\.id)
+    }
+
+    // MARK: - Verifiers
+
+    /// `pg_authid.rolpassword` of `role`; `nil` when the role is unknown, has no password, or its password has expired.
+    ///
+    /// Whether the role may log in is for the server to say, in its own words.
+    ///
+    /// - Throws: `DatabaseError` when no node can be asked.
+    package func verifier(ofRole role: String) async throws -> String? {
+        var failure = DatabaseError(
+            kind: .connect,
+            sqlState: "57P03",
+            message: "no node can be asked for the password of a role",
+            hint: "See \"slipstream status\"."
+        )
+        for node in await sources() {
+            do {
+                return try await answer(of: node, role: role)
+            } catch let error as DatabaseError {
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    private func answer(of node: NodeID, role: String) async throws -> String? {
+        let isReused = sessions[node] != nil
+        let session = session(with: node)
+        do {
+            return try await Self.ask(session, role)
+        } catch let error as DatabaseError {
+            if error.kind == .server { throw error }
+            // Others may have replaced it meanwhile.
+            if sessions[node] == session { sessions[node] = nil }
+            guard isReused, error.kind != .timedOut else { throw error }
+            return try await Self.ask(self.session(with: node), role)
+        }
+    }
+
+    private func session(with node: NodeID) -> Task<DatabaseConnection, any Error> {
+        if let session = sessions[node] { return session }
+        var parameters = parameters(node, "postgres")
+        parameters.connectTimeout = .seconds(1)
+        let session = Task { [parameters] in try await DatabaseConnection.connect(parameters) }
+        sessions[node] = session
+        return session
+    }
+
+    /// In a task of its own, for a client that gives up must not cancel what others share.
+    private static func ask(_ session: Task<DatabaseConnection, any Error>, _ role: String) async throws -> String? {
+        try await Task {
+            let rows = try await session.value.query(
+                """
+                select rolpassword from pg_authid
+                where rolname = $1 and (rolvaliduntil is null or rolvaliduntil > clock_timestamp())
+                """,
+                [role],
+                timeout: .seconds(1)
+            )
+            return rows.first?[0]
+        }.value
+    }
+
+    // MARK: - Functions
+
+    /// The functions of `database`; `nil` when they cannot be read.
+    package func functions(ofDatabase database: String) async -> FunctionCatalog? {
+        if let known = databases[database] { return known.catalog }
+        await refresh(database)
+        return databases[database]?.catalog
+    }
+
+    private func refresh(_ database: String) async {
+        let load = loads[database] ?? Task { await self.load(database) }
+        loads[database] = load
+        let functions = await load.value
+        loads[database] = nil
+        guard let functions else { return }
+        let isKnown = databases.updateValue(functions, forKey: database) != nil
+        if isKnown { changed.yield(ChangedFunctions(database: database, functions: functions.catalog)) }
+    }
+
+    /// `nil` when nothing changed or nothing could be read; what is known then stays.
+    private func load(_ database: String) async -> Functions? {
+        for node in await sources() {
+            var parameters = parameters(node, database)
+            parameters.connectTimeout = .seconds(1)
+            do throws(DatabaseError) {
+                // Opened for this and closed again: a session that stays would be in the way of DROP DATABASE.
+                let connection = try await DatabaseConnection.connect(parameters)
+                defer { connection.close() }
+                let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
+                if let known = databases[database], known.fingerprint == fingerprint { return nil }
+                let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
+                return Functions(catalog: FunctionCatalog(rows.compactMap(Self.function)), fingerprint: fingerprint)
+            } catch {
+                logger.debug("cannot read the functions of a database: \(error.message)", metadata: ["node": "\(node)"])
+            }
+        }
+        return nil
+    }
+
+    private static func function(_ row: Row) -> (name: String, volatility: Volatility, isBuiltIn: Bool)? {
+        guard let name = row[0] else { return nil }
+        let isBuiltIn = row[1] == "t"
+        switch row[2] {
+        case "0": return (name, .immutable, isBuiltIn)
+        case "1": return (name, .stable, isBuiltIn)
+        // Anything unheard of is the worst.
+        default: return (name, .volatile, isBuiltIn)
+        }
+    }
+
+    /// Changes with every function made, replaced, altered or dropped, and costs a millisecond.
+    private static let fingerprint = """
+        select concat_ws(' ', count(*), max(xmin::text::bigint), sum(xmin::text::bigint), sum(oid::bigint)) from pg_proc
+        """
+
+    /// The worst of each name, in `pg_catalog` and elsewhere.
+    ///
+    /// A function in an untrusted procedural language may reach the world outside whatever its author declared, so it
+    /// counts as volatile. C and internal functions come with extensions and are believed.
+    private static let functions = """
+        select proname, pronamespace = 'pg_catalog'::regnamespace,
+            max(case
+                when provolatile = 'v' or (lanispl and not lanpltrusted) then 2
+                when provolatile = 's' then 1
+                else 0 end)
+        from pg_proc join pg_language on pg_language.oid = prolang
+        group by 1, 2
+        """
+}
