@@ -86,6 +86,9 @@ let package = Package(
         tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
         tests("ArchiveTests", ["Archive"]),
-        tests("MonitorTests", ["Dashboard", "Monitor", "PostgresWire", "Topology"]),
+        tests(
+            "MonitorTests",
+            ["Dashboard", "Monitor", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", "slipstream", logging]
+        ),
     ]
 )
