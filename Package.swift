@@ -11,6 +11,18 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// The product is released with Swift's libraries inside. Only its link says so: SwiftPM's `--static-swift-stdlib`
+/// compiles everything against the static libraries, among which there is no `Testing`, so that the tests would need a
+/// second compilation of everything. The libraries named are those that only the modules of the static Foundation name
+/// by themselves.
+let staticRuntime: LinkerSetting = .unsafeFlags(
+    [
+        "-static-stdlib", "-lFoundationInternationalization", "-lCoreFoundation", "-l_FoundationICU",
+        "-l_FoundationCollections", "-l_FoundationCShims",
+    ],
+    .when(platforms: [.linux], configuration: .release)
+)
+
 func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -22,6 +34,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
 let package = Package(
     name: "slipstream",
@@ -33,6 +46,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
@@ -56,9 +70,14 @@ let package = Package(
         library("PostgresClient", ["CPQ", "PostgresWire"]),
 
         // Layer 3: the services.
-        library("Proxy", ["Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging]),
-        library("Archive", [crypto]),
-        library("Replication", ["Archive", "PostgresClient", "PostgresWire", "Topology", crypto, logging, subprocess]),
+        library(
+            "Proxy",
+            [
+                "Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology", logging,
+            ]
+        ),
+        library("Archive"),
+        library("Replication", ["Archive", "PostgresClient", "Topology", logging, subprocess, system]),
         library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
         library(
             "Dashboard",
@@ -75,7 +94,8 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
-            swiftSettings: settings
+            swiftSettings: settings,
+            linkerSettings: [staticRuntime]
         ),
 
         tests("BalancingTests", ["Balancing"]),
@@ -85,7 +105,10 @@ let package = Package(
         tests("TopologyTests", ["Topology"]),
         tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
-        tests("ArchiveTests", ["Archive"]),
+        // These run the program itself, too.
+        tests("ArchiveTests", ["Archive", "slipstream"]),
+        tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", "slipstream", logging]),
+        tests("PostgresClientTests", ["PostgresClient"]),
         tests(
             "MonitorTests",
             ["Dashboard", "Monitor", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", "slipstream", logging]

@@ -19,8 +19,8 @@ enum Base64 {
         return text
     }
 
-    /// The bytes `text` stands for, or `nil` when it is not padded Base64. Like PostgreSQL's `pg_b64_decode` it does not
-    /// insist that the bits left over in the last group are zero.
+    /// The bytes `text` stands for, or `nil` when it is not padded Base64. Like PostgreSQL's `pg_b64_decode` it does
+    /// not insist that the bits left over in the last group are zero.
     static func decode(_ text: some Sequence<UInt8>) -> [UInt8]? {
         var rest = Array(text)[...]
         guard rest.count.isMultiple(of: 4) else { return nil }

@@ -1,5 +1,5 @@
-/// A value that must not reach a log by accident: printing, interpolating, debugging or dumping it shows only its type's
-/// name.
+/// A value that must not reach a log by accident: printing, interpolating, debugging or dumping it shows only its
+/// type's name.
 package protocol Redacted: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {}
 
 extension Redacted {

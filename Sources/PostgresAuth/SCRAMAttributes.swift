@@ -63,8 +63,8 @@ struct SCRAMAttributes {
     }
 }
 
-/// One byte of a message for a person to read, an unprintable one in hexadecimal (PostgreSQL's `sanitize_char`). The end of
-/// a message reads as the NUL that PostgreSQL finds there.
+/// One byte of a message for a person to read, an unprintable one in hexadecimal (PostgreSQL's `sanitize_char`). The
+/// end of a message reads as the NUL that PostgreSQL finds there.
 func printable(_ byte: UInt8?) -> String {
     let byte = byte ?? 0
     if (0x21...0x7E).contains(byte) {

@@ -3,11 +3,12 @@
 package struct SCRAMClient: ~Copyable {
     /// By what the client proves who it is.
     package enum Credential: Sendable, Redacted {
-        /// A key a client has shown, and the verifier it was checked against. The verifier's ServerKey is what the server
-        /// is checked by; without a verifier the server proves nothing.
+        /// A key a client has shown, and the verifier it was checked against. The verifier's ServerKey is what the
+        /// server is checked by; without a verifier the server proves nothing.
         case key(ClientKey, SCRAMVerifier?)
-        /// A password of ASCII characters (others would have to pass through SASLprep, RFC 4013, first). Its key takes as
-        /// many iterations as the server asks for, so this is only for a server that is trusted not to ask for billions.
+        /// A password of ASCII characters (others would have to pass through SASLprep, RFC 4013, first). Its key takes
+        /// as many iterations as the server asks for, so this is only for a server that is trusted not to ask for
+        /// billions.
         case password(String)
     }
 

@@ -14,8 +14,8 @@
 /// ```
 ///
 /// A proof that is right yields the ClientKey, which opens every other server that holds the same verifier. There is no
-/// channel binding: the mechanism to offer is `SCRAM-SHA-256` alone. The user name inside the client's message is ignored;
-/// the one of the StartupMessage counts, as in PostgreSQL.
+/// channel binding: the mechanism to offer is `SCRAM-SHA-256` alone. The user name inside the client's message is
+/// ignored; the one of the StartupMessage counts, as in PostgreSQL.
 package struct SCRAMServer: ~Copyable {
     /// What to do after a message of the client.
     package enum OnMessage: Sendable, Equatable {
@@ -52,7 +52,8 @@ package struct SCRAMServer: ~Copyable {
 
     /// - Parameters:
     ///   - verifier: of the role the StartupMessage names.
-    ///   - isMock: `verifier` is a mock: the exchange ends in `refused` whatever the client proves, after the same work.
+    ///   - isMock: `verifier` is a mock: the exchange ends in `refused` whatever the client proves, after the same
+    ///     work.
     ///   - serverNonce: fresh and random, see `SCRAMNonce`.
     package init(verifier: SCRAMVerifier, isMock: Bool, serverNonce: [UInt8]) {
         assert(!serverNonce.isEmpty && SCRAMNonce.isValid(serverNonce), "a nonce is printable")
@@ -156,7 +157,8 @@ package struct SCRAMServer: ~Copyable {
     private func verdict(on message: [UInt8], after challenge: Challenge) throws(MalformedSCRAMMessage) -> OnMessage {
         try checkText(message)
         var attributes = SCRAMAttributes(message)
-        // The client's GS2 header in Base64, "biws" or "eSws"; if it is another, someone in the middle changed the first.
+        // The client's GS2 header in Base64, "biws" or "eSws"; if it is another, someone in the middle changed the
+        // first.
         let binding = Base64.encode([challenge.bindingFlag] + Array(",,".utf8))
         guard try attributes.value(of: UInt8(ascii: "c")) == binding else {
             throw MalformedSCRAMMessage("unexpected SCRAM channel-binding attribute in client-final-message")

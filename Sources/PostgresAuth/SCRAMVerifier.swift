@@ -1,6 +1,6 @@
 /// What a server keeps instead of a password: `pg_authid.rolpassword` of the form
-/// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, the last three in Base64 (RFC 5803, and PostgreSQL's manual
-/// on `pg_authid`).
+/// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, the last three in Base64 (RFC 5803, and PostgreSQL's
+/// manual on `pg_authid`).
 ///
 /// With it guesses of the password can be checked, and with its ServerKey one can pose as the server, so it redacts
 /// itself.
@@ -59,8 +59,8 @@ package struct SCRAMVerifier: Sendable, Equatable, Redacted {
         )
     }
 
-    /// A verifier nobody can satisfy, for a role that is unknown or has no SCRAM password: a client is challenged as if it
-    /// had one, so that it cannot learn which roles exist (as by PostgreSQL's `mock_scram_secret`).
+    /// A verifier nobody can satisfy, for a role that is unknown or has no SCRAM password: a client is challenged as if
+    /// it had one, so that it cannot learn which roles exist (as by PostgreSQL's `mock_scram_secret`).
     ///
     /// - Parameters:
     ///   - role: the name the client gave. It gets the same salt on every try, as a role that exists does.
@@ -95,7 +95,8 @@ package struct SCRAMVerifier: Sendable, Equatable, Redacted {
 }
 
 extension Int {
-    /// A number of 1 to 2³¹−1 written in decimal digits only: RFC 5802's posit-number, as far as PostgreSQL can hold it.
+    /// A number of 1 to 2³¹−1 written in decimal digits only: RFC 5802's posit-number, as far as PostgreSQL can hold
+    /// it.
     init?(positiveDecimal digits: some Collection<UInt8>) {
         guard (1...10).contains(digits.count), digits.first != UInt8(ascii: "0") else { return nil }
         var value = 0

@@ -1,7 +1,7 @@
 import Crypto
 
-/// The functions of RFC 5802 section 2.2 with SHA-256 as the hash (RFC 7677). Comparisons are those of swift-crypto that
-/// take the same time whatever the answer.
+/// The functions of RFC 5802 section 2.2 with SHA-256 as the hash (RFC 7677). Comparisons are those of swift-crypto
+/// that take the same time whatever the answer.
 enum SHA256Arithmetic {
     /// Bytes of a hash, and so of every key, signature and proof.
     static let keyLength = SHA256.byteCount

@@ -61,7 +61,7 @@ enum BuiltInFunctions {
     private static let prefixes: [(prefix: String, effect: StatementEffect)] = [
         ("pg_advisory_xact_", .write), ("pg_try_advisory_xact_", .write),
         ("pg_advisory_", .sessionState), ("pg_try_advisory_", .sessionState), ("dblink_", .sessionState),
-        ("lo_", .write), ("pg_stat_reset", .write), ("pg_stat_statements_reset", .write),
+        ("lo_", .write), ("pg_stat_reset", .write),
         ("pg_stat_", .primaryRead), ("pg_ls_", .primaryRead), ("pg_current_wal_", .primaryRead),
         ("pg_last_wal_", .primaryRead), ("txid_", .primaryRead),
     ]

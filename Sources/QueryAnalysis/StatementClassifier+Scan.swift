@@ -35,6 +35,8 @@ private struct Scan {
     var beginsDistinctList = false
     /// In an INSERT before its query.
     var isBeforeQuery: Bool
+    /// In an INSERT or MERGE before its INTO.
+    var isBeforeTarget = false
     /// BEGIN ATOMIC and CASE without their END.
     var openBodies = 0
 
@@ -157,11 +159,13 @@ extension StatementClassifier {
         switch keyword {
         case .into:
             let isTemporary = token.keyword.precedesKindOfObject && token.keyword != .unlogged
-            if effect < .write, isTemporary { raise(to: .sessionState, "selects into a temporary table") }
+            if isTemporary, !scan.isBeforeTarget { raise(to: .sessionState, "selects into a temporary table") }
             raise(to: .write, "SELECT INTO is not a read")
+            scan.isBeforeTarget = false
             previous = .into
         case .insert, .update, .delete, .merge:
             raise(to: .write, "has a data-modifying part")
+            scan.isBeforeTarget = keyword == .insert || keyword == .merge
         case .for:
             let isLock = token.keyword == .update || token.keyword == .share
             if isLock || token.keyword == .no || token.keyword == .key { raise(to: .write, "has a locking clause") }
@@ -185,12 +189,13 @@ extension StatementClassifier {
         case .as:
             previous = .as
             let beginsQuery = token.entry.start == .query || token.kind == .openParenthesis
-            if scan.scope == .createTableAs, scan.depth == 0, !scan.countsCalls, beginsQuery {
-                scan.countsCalls = true
-                previous = .start
+            if scan.scope == .createTableAs, scan.depth == 0, !scan.countsCalls {
+                if token.keyword == .execute { raise(to: .sessionState, "executes a prepared statement") }
+                if beginsQuery {
+                    scan.countsCalls = true
+                    previous = .start
+                }
             }
-        case .execute:
-            if scan.scope == .createTableAs { raise(to: .sessionState, "executes a prepared statement") }
         case .temp, .temporary:
             if scan.scope == .createSchema { raise(to: .sessionState, "creates something temporary") }
         case .begin:
@@ -199,7 +204,7 @@ extension StatementClassifier {
             if scan.openBodies > 0 { scan.openBodies += 1 }
         case .end:
             if scan.openBodies > 0 { scan.openBodies -= 1 }
-        case .none, .all, .analyse, .analyze, .and, .atomic, .constraints, .deferrable, .from, .global, .hold,
+        case .none, .all, .analyse, .analyze, .and, .atomic, .constraints, .deferrable, .execute, .from, .global, .hold,
             .isolation,
             .key, .local, .materialized, .no, .not, .on, .only, .or, .ordinality, .prepared, .read, .replace, .schema,
             .serializable, .share, .snapshot, .stdout, .ties, .time, .to, .transaction, .unlogged, .verbose, .work,

@@ -56,7 +56,9 @@ struct ClusterSetup: Sendable {
         // From here on the directory is ours, whatever happens.
         try directory.write(description)
         if existing == nil, root.path != directory.path {
-            progress("user \"\(user.identity?.name ?? "")\" cannot reach \(directory.path); servers live in \(root.path)")
+            progress(
+                "user \"\(user.identity?.name ?? "")\" cannot reach \(directory.path); servers live in \(root.path)"
+            )
         }
         let secrets = try directory.ensureSecrets(superuser: description.superuser, user: description.user)
         try await root.prepare(for: directory, executable: options.executable)
@@ -82,7 +84,9 @@ struct ClusterSetup: Sendable {
         for node in description.nodes {
             for dataDirectory in [node.dataDirectory, node.dataDirectory + ".partial"] {
                 guard let orphan = OrphanedServer(dataDirectory: dataDirectory) else { continue }
-                progress("stopping server \"\(node.name)\" (pid \(orphan.processIdentifier)), left by a killed Slipstream")
+                progress(
+                    "stopping server \"\(node.name)\" (pid \(orphan.processIdentifier)), left by a killed Slipstream"
+                )
                 try await orphan.stop()
             }
         }

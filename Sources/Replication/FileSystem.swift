@@ -90,11 +90,14 @@ enum FileSystem {
 
     // MARK: - Changing
 
-    /// Makes a directory and those above it. One that exists keeps its mode.
+    /// Makes a directory and those above it. One that exists keeps its mode; its owner is set again, because whoever made
+    /// it may have been killed before it could.
     static func makeDirectory(_ path: String, mode: mode_t, owner: ServerUser? = nil) throws(ReplicationError) {
         if mkdir(path, mode) != 0 {
             switch errno {
-            case EEXIST where isDirectory(path): return
+            case EEXIST where isDirectory(path):
+                try give(path, to: owner)
+                return
             case ENOENT where path != "/":
                 try makeDirectory(parent(of: path), mode: 0o755)
                 try makeDirectory(path, mode: mode, owner: owner)
@@ -129,7 +132,10 @@ enum FileSystem {
         do throws(ReplicationError) {
             defer { close(descriptor) }
             guard fchmod(descriptor, mode) == 0 else { throw failure("set the mode of", temporary) }
-            try give(temporary, to: owner)
+            // By descriptor: the servers' user may write in that directory, and could put a link there meanwhile.
+            if let identity = owner?.identity, fchown(descriptor, identity.userID, identity.groupID) != 0 {
+                throw failure("change the owner of", temporary)
+            }
             var rest = bytes[...]
             while !rest.isEmpty {
                 let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }

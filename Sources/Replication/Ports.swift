@@ -1,18 +1,26 @@
 import Glibc
+import Synchronization
 
 /// A port of 127.0.0.1 that nobody else can take until `release()`.
 final class PortReservation: Sendable {
     let port: UInt16
-    private let descriptor: CInt
+    private let descriptor: Mutex<CInt?>
 
     private init(port: UInt16, descriptor: CInt) {
         self.port = port
-        self.descriptor = descriptor
+        self.descriptor = Mutex(descriptor)
     }
 
-    /// Closes early, right before a server takes the port.
     deinit {
-        close(descriptor)
+        release()
+    }
+
+    /// Gives the port up: to be called right before a server takes it.
+    func release() {
+        descriptor.withLock { descriptor in
+            if let descriptor { close(descriptor) }
+            descriptor = nil
+        }
     }
 
     /// Takes a port; `nil` when somebody has it.

@@ -25,7 +25,13 @@ struct OrphanedServer: Sendable, Equatable {
         return String(cString: resolved)
     }
 
-    var isAlive: Bool { kill(processIdentifier, 0) == 0 || errno == EPERM }
+    /// A zombie is dead: in a container nobody may reap it.
+    var isAlive: Bool {
+        guard kill(processIdentifier, 0) == 0 || errno == EPERM else { return false }
+        let status = (try? FileSystem.readText("/proc/\(processIdentifier)/stat")) ?? nil
+        // "4711 (postgres) S 1 …": proc(5). The name may hold a parenthesis itself.
+        return status?.split(separator: ")").last?.hasPrefix(" Z") == false
+    }
 
     /// Stops it as `pg_ctl stop -m fast` does, and less politely when it does not comply.
     func stop() async throws(ReplicationError) {

@@ -51,7 +51,6 @@ actor ServerSet {
     private func startAll(_ setup: inout ClusterSetup, _ reservations: [String: PortReservation]) async throws {
         guard let primary = setup.description.primary else { return }
         primaryName = primary.name
-        var reservations = reservations
         let complete = setup.description.standbys.filter(\.isComplete)
         for node in [primary] + complete {
             try setup.configure(node, data: node.dataDirectory)
@@ -59,7 +58,7 @@ actor ServerSet {
         }
         setup.progress(complete.isEmpty ? "starting the primary" : "starting \(complete.count + 1) servers")
         for node in [primary] + complete {
-            await start(node, setup, reservation: reservations.removeValue(forKey: node.name))
+            await start(node, setup, reservation: reservations[node.name])
         }
         try await servers[primary.name]?.waitUntilReady(timeout: ServerSet.readyTimeout)
         let connection = try await DatabaseConnection.connect(
@@ -72,7 +71,7 @@ actor ServerSet {
         for node in setup.description.standbys where !node.isComplete {
             try await setup.cloneStandby(node, from: connection)
             try setup.markComplete(node.name)
-            await start(node, setup, reservation: reservations.removeValue(forKey: node.name))
+            await start(node, setup, reservation: reservations[node.name])
         }
         let names = Set(complete.map(\.name))
         for node in setup.description.standbys {

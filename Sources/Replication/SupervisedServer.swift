@@ -68,13 +68,12 @@ actor SupervisedServer {
         supervision = Task { await supervise(reservation) }
     }
 
-    private func supervise(_ reservation: consuming PortReservation?) async {
+    private func supervise(_ reservation: PortReservation?) async {
         var backoff = Backoff()
-        var reservation = reservation
         while !isStopping {
             state = .starting
             let began = ContinuousClock.now
-            let status = await runOnce(&reservation)
+            let status = await runOnce(reservation)
             state = .waiting
             guard !isStopping else {
                 emit(.exited(node: name, status: status, willRestartIn: nil))
@@ -92,11 +91,11 @@ actor SupervisedServer {
     }
 
     /// Runs the server to its end and says how it ended.
-    private func runOnce(_ reservation: inout PortReservation?) async -> String {
+    private func runOnce(_ reservation: PortReservation?) async -> String {
         do {
             try prepare()
             let log = try openLog()
-            reservation = nil
+            reservation?.release()
             let result = try await Subprocess.run(
                 .path(FilePath(launch.program.path)),
                 arguments: ["-D", launch.node.dataDirectory, "-p", String(launch.node.port)],

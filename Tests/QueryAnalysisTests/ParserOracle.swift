@@ -1,58 +1,141 @@
 import CPGQuery
+import Glibc
+import QueryAnalysis
 
-/// What PostgreSQL 15's own parser (libpg_query) says of a query string.
-struct ParserOracle {
-    /// The parse tree as JSON, nil for a syntax error.
-    let tree: String?
+/// What PostgreSQL 15's own parser (libpg_query) says of a query string, as a second opinion on the classifier's.
+struct ParserOracle: ~Copyable {
+    private let result: PgQueryParseResult
 
-    init(_ sql: String) {
-        let result = pg_query_parse(sql)
-        defer { pg_query_free_parse_result(result) }
-        tree = result.error == nil ? String(cString: result.parse_tree) : nil
-    }
+    init(_ sql: String) { result = pg_query_parse(sql) }
 
-    /// The kinds of the statements, `SelectStmt` say, in order.
-    var statements: [String] { values(after: #""stmt":{""#) }
+    deinit { pg_query_free_parse_result(result) }
 
-    /// The unqualified names of all functions called.
-    var calls: [String] {
-        texts(after: #""funcname":["#, upTo: "]").compactMap { list in
-            Self.split(list, by: #""sval":""#).last.map { String($0.prefix { $0 != "\"" }) }
+    var isSyntaxError: Bool { result.error != nil }
+
+    /// Why the classifier's verdict is not sound, nil when it is. The server refuses a syntax error wherever it goes.
+    func objection(to verdict: Classification, functions: FunctionCatalog) -> String? {
+        if isSyntaxError { return nil }
+        switch verdict.effect {
+        case .empty: return statements.isEmpty ? nil : "it has statements"
+        case .read, .primaryRead:
+            if statements.count != verdict.statements { return "it has \(statements.count) statements" }
+            return objectionToRead
+                ?? calls.first { Self.harm(of: $0, functions) > verdict.effect }.map { "it calls \($0)" }
+        case .transactionControl, .transactionEnd, .beginReadOnly, .begin:
+            return objectionToTransaction(verdict.effect)
+        case .write: return objectionToStateless(functions)
+        case .sessionState: return nil
         }
     }
 
-    /// Why the query string is not a read that leaves no state, nil when it is one as far as the grammar can tell.
-    var objection: String? {
-        guard let tree else { return nil }
-        for node in Self.writes where tree.contains("\"\(node)\":") { return node }
+    /// One plain SELECT (VALUES, TABLE) that neither writes nor locks.
+    var isPureSelect: Bool { statements == ["SelectStmt"] && objectionToRead == nil }
+
+    var statementCount: Int { statements.count }
+
+    // MARK: - Rules
+
+    private var objectionToRead: String? {
         for statement in statements {
             switch statement {
             case "SelectStmt", "VariableShowStmt", "FetchStmt", "ClosePortalStmt": break
             case "ExplainStmt":
-                if !tree.contains(#""ExplainStmt":{"query":{"SelectStmt":"#) { return "explains something else" }
+                if !has(#""ExplainStmt":{"query":{"SelectStmt":"#) { return "it explains something else" }
             case "CopyStmt":
-                for field in ["is_from", "is_program", "filename"] where tree.contains("\"\(field)\":") { return field }
-            default: return statement
+                for field in [#""is_from":"#, #""is_program":"#, #""filename":"#] where has(field) { return field }
+            default: return "it is a \(statement)"
             }
+        }
+        return firstOf(["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "intoClause", "lockingClause"])
+    }
+
+    private func objectionToTransaction(_ effect: StatementEffect) -> String? {
+        switch statements {
+        case ["TransactionStmt"]:
+            let isBegin = has(#""kind":"TRANS_STMT_BEGIN""#) || has(#""kind":"TRANS_STMT_START""#)
+            let isEnd = has(#""kind":"TRANS_STMT_COMMIT""#) || has(#""kind":"TRANS_STMT_ROLLBACK""#)
+            if isBegin != (effect == .begin || effect == .beginReadOnly) { return "it begins, or does not" }
+            if isEnd != (effect == .transactionEnd) { return "it ends, or does not" }
+            if effect == .beginReadOnly, !has("transaction_read_only") || has("serializable") { return "it may write" }
+            return nil
+        case ["VariableSetStmt"]:
+            if effect != .transactionControl { return "it is a SET" }
+            return has(#""is_local":true"#) || has(#""name":"TRANSACTION"#) ? nil : "it outlives the transaction"
+        case ["ConstraintsSetStmt"]: return effect == .transactionControl ? nil : "it is a SET CONSTRAINTS"
+        default: return "it is \(statements)"
+        }
+    }
+
+    private func objectionToStateless(_ functions: FunctionCatalog) -> String? {
+        for statement in statements where Self.stateful.contains(statement) {
+            if statement != "VariableSetStmt" || !(has(#""is_local":true"#) || has(#""name":"TRANSACTION"#)) {
+                return "it is a \(statement)"
+            }
+        }
+        if has(#""relpersistence":"t""#) { return "it names something temporary" }
+        if statements.count == 1, Self.running.contains(statements[0]) {
+            return calls.first { Self.harm(of: $0, functions) > .write }.map { "it calls \($0)" }
         }
         return nil
     }
 
-    /// One plain SELECT (VALUES, TABLE) that neither writes nor locks.
-    var isPureSelect: Bool { statements == ["SelectStmt"] && objection == nil }
-
-    private static let writes = [
-        "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "lockingClause", "intoClause", "CreateTableAsStmt",
+    private static let stateful: Set<String> = [
+        "VariableSetStmt", "PrepareStmt", "ExecuteStmt", "DeallocateStmt", "ListenStmt", "UnlistenStmt", "DiscardStmt",
+        "DoStmt", "CallStmt", "LoadStmt",
     ]
+    private static let running: Set<String> = ["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "CopyStmt"]
 
-    private func values(after marker: String) -> [String] { texts(after: marker, upTo: "\"") }
-
-    private func texts(after marker: String, upTo end: Character) -> [String] {
-        guard let tree else { return [] }
-        return Self.split(tree, by: marker).dropFirst().map { String($0.prefix { $0 != end }) }
+    /// The least effect of a query that calls a function: as the classifier, but for what only the arguments tell.
+    private static func harm(of name: String, _ functions: FunctionCatalog) -> StatementEffect {
+        if name == "set_config" { return .primaryRead }
+        guard let volatility = functions.volatilities[name] else {
+            return grammar.contains(name) ? .read : .sessionState
+        }
+        return volatility == .volatile ? Classification.of("select \"\(name)\"(1)", functions: functions).effect : .read
     }
 
-    private static func split(_ text: some StringProtocol, by marker: String) -> [Substring] {
-        Array(text).isEmpty ? [] : Substring(text).split(separator: marker, omittingEmptySubsequences: false)
+    /// Functions the grammar itself puts into the tree, and the words that open clauses where no function has their name.
+    private static let grammar: Set<String> = Set(
+        """
+        btrim extract is_normalized like_escape ltrim normalize overlaps overlay pg_collation_for position rtrim \
+        similar_to_escape substring system_user timezone xmlexists xmlserialize \
+        by columns conflict content copy cube data delete document escape filter first groups include insert key next over \
+        operator passing path range repeatable return rollup rows second set sets share update value varying version view \
+        within zone
+        """.split(separator: " ").map(String.init)
+    )
+
+    // MARK: - The tree, as JSON
+
+    private func has(_ text: String) -> Bool { strstr(result.parse_tree, text) != nil }
+
+    private func firstOf(_ nodes: [String]) -> String? {
+        nodes.first { has("\"\($0)\":") }.map { "it has a \($0)" }
+    }
+
+    /// The kinds of the statements, `SelectStmt` say, in order.
+    private var statements: [String] { texts(after: #""stmt":{""#, upTo: "\"") }
+
+    /// The unqualified names of all functions called.
+    private var calls: [String] {
+        texts(after: #""funcname":["#, upTo: "]").compactMap { list in
+            list.split(separator: "\"").last { !$0.allSatisfy { "{}:,".contains($0) } }.map(String.init)
+        }
+    }
+
+    private func texts(after marker: String, upTo end: String) -> [String] {
+        guard !isSyntaxError, var rest = UnsafePointer(result.parse_tree) else { return [] }
+        var texts: [String] = []
+        while let found = strstr(rest, marker), let stop = strstr(found + marker.utf8.count, end) {
+            let start = UnsafeRawPointer(found + marker.utf8.count)
+            texts.append(
+                String(
+                    decoding: UnsafeRawBufferPointer(start: start, count: UnsafeRawPointer(stop) - start),
+                    as: UTF8.self
+                )
+            )
+            rest = UnsafePointer(stop)
+        }
+        return texts
     }
 }

@@ -9,9 +9,9 @@ import Topology
 /// Real servers. One after the other: the machine that tests may be small.
 @Suite(.serialized) struct ReplicationTests {
     @Test func aNewClusterStreamsArchivesAndKeepsItsSecrets() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             let told = Told()
-            try await withCluster(scratch.directory, standbys: 2, told: told) { cluster in
+            try await withCluster(scratch.directory, standbys: 2, told: told) { cluster async throws in
                 let description = cluster.description
                 #expect(description.nodes.map(\.name) == ["primary", "standby1", "standby2"])
                 #expect(description.nodes.map(\.weight) == [1, 2, 2])
@@ -52,7 +52,11 @@ import Topology
         #expect(rows[0].values == ["on", "scram-sha-256", "UTF8", "t", "f", ""])
         let slots = try await query(cluster, "primary", "SELECT slot_name FROM pg_replication_slots WHERE active")
         #expect(Set(slots.map { $0[0] }) == ["standby1", "standby2"])
-        let rules = try await query(cluster, "primary", "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL")
+        let rules = try await query(
+            cluster,
+            "primary",
+            "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL"
+        )
         #expect(rules[0][0] == "0")
     }
 
@@ -113,9 +117,9 @@ import Topology
     // MARK: - Living with it
 
     @Test func aStoppedClusterResumesWithItsDataPortsAndNewWeights() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             var ports: [UInt16] = []
-            try await withCluster(scratch.directory) { cluster in
+            try await withCluster(scratch.directory) { cluster async throws in
                 ports = cluster.description.nodes.map(\.port)
                 try await query(cluster, "primary", "CREATE TABLE public.kept AS SELECT 1 AS n")
                 let archiveFailures = "SELECT failed_count FROM pg_stat_archiver"
@@ -123,7 +127,8 @@ import Topology
             }
             let told = Told()
             let began = ContinuousClock.now
-            try await withCluster(scratch.directory, standbys: nil, weights: [3, 4], told: told) { cluster in
+            try await withCluster(scratch.directory, standbys: nil, weights: [3, 4], told: told) {
+                cluster async throws in
                 #expect(.now - began < .seconds(20))
                 #expect(cluster.description.nodes.map(\.port) == ports)
                 #expect(cluster.description.nodes.map(\.weight) == [3, 4])
@@ -137,7 +142,7 @@ import Topology
 
             // A port that somebody else took in the meantime is given up, and the standby finds the primary.
             let taken = try #require(PortReservation.take(ports[0]))
-            try await withCluster(scratch.directory, standbys: nil, told: told) { cluster in
+            try await withCluster(scratch.directory, standbys: nil, told: told) { cluster async throws in
                 #expect(cluster.description.nodes[0].port != ports[0])
                 #expect(try await isStreaming(cluster, "standby1"))
             }
@@ -147,8 +152,8 @@ import Topology
     }
 
     @Test func killedServersComeBackAndStreamAgain() async throws {
-        try await withScratch { scratch in
-            try await withCluster(scratch.directory) { cluster in
+        try await withScratch { scratch async throws in
+            try await withCluster(scratch.directory) { cluster async throws in
                 var events = cluster.events.makeAsyncIterator()
                 for node in ["standby1", "primary"] {
                     let old = try #require(await cluster.processIdentifier(of: node))
@@ -176,8 +181,8 @@ import Topology
     }
 
     @Test func aStandbyNeverStartsWithoutItsSignalFile() async throws {
-        try await withScratch { scratch in
-            try await withCluster(scratch.directory) { cluster in
+        try await withScratch { scratch async throws in
+            try await withCluster(scratch.directory) { cluster async throws in
                 let node = try #require(cluster.description[node: "standby1"])
                 let old = try #require(await cluster.processIdentifier(of: "standby1"))
                 unlink(node.dataDirectory + "/standby.signal")
@@ -193,8 +198,8 @@ import Topology
     }
 
     @Test func serversOfAKilledSlipstreamAreStoppedAndStartedAsOurs() async throws {
-        try await withScratch { scratch in
-            try await withCluster(scratch.directory) { cluster in
+        try await withScratch { scratch async throws in
+            try await withCluster(scratch.directory) { cluster async throws in
                 try await query(cluster, "primary", "CREATE TABLE public.kept AS SELECT 1 AS n")
             }
             // What a killed Slipstream leaves: servers with another parent.
@@ -209,7 +214,7 @@ import Topology
             let orphans = description.nodes.compactMap { OrphanedServer(dataDirectory: $0.dataDirectory) }
             #expect(orphans.count == 2)
             let told = Told()
-            try await withCluster(scratch.directory, standbys: nil, told: told) { cluster in
+            try await withCluster(scratch.directory, standbys: nil, told: told) { cluster async throws in
                 #expect(orphans.allSatisfy { !$0.isAlive })
                 #expect(try await query(cluster, "standby1", "SELECT n FROM public.kept")[0][0] == "1")
                 #expect(try await isStreaming(cluster, "standby1"))
@@ -221,7 +226,7 @@ import Topology
     // MARK: - Half-made things
 
     @Test func whatWasHalfMadeIsMadeAnewAndNeverTrusted() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             let directory = scratch.directory
             try await withCluster(directory, standbys: 1) { _ in }
             // As if killed while standby2 was cloned, and standby1 was cloned but not recorded.
@@ -235,10 +240,10 @@ import Topology
             try FileSystem.replace(partial + "/garbage", with: [1], mode: 0o600)
 
             let told = Told()
-            try await withCluster(directory, standbys: 2, told: told) { cluster in
+            try await withCluster(directory, standbys: 2, told: told) { cluster async throws in
                 #expect(try await isStreaming(cluster, "standby1"))
                 #expect(try await isStreaming(cluster, "standby2"))
-                #expect(cluster.description.nodes.allSatisfy(\.isComplete))
+                #expect(cluster.description.nodes.allSatisfy { $0.isComplete })
                 #expect(!FileSystem.exists(partial))
                 #expect(!FileSystem.exists(cluster.description.nodes[2].dataDirectory + "/garbage"))
             }
@@ -247,7 +252,7 @@ import Topology
     }
 
     @Test func aHalfMadePrimaryIsMadeAnew() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             let directory = scratch.directory
             try FileSystem.makeDirectory(directory.path, mode: 0o755)
             let user = try ServerUser.current()
@@ -257,7 +262,7 @@ import Topology
             try directory.write(description)
             let partial = description.nodes[0].dataDirectory + ".partial"
             try FileSystem.makeDirectory(partial + "/base", mode: 0o700, owner: user)
-            try await withCluster(directory, standbys: 0) { cluster in
+            try await withCluster(directory, standbys: 0) { cluster async throws in
                 #expect(try await query(cluster, "primary", "SELECT 1")[0][0] == "1")
             }
         }
@@ -266,7 +271,7 @@ import Topology
     // MARK: - Whose directory
 
     @Test func aDirectoryInUseNamesWhoServesIt() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             let lock = try scratch.directory.lock()
             #expect(scratch.directory.servingProcess() == getpid())
             let error = await #expect(throws: ReplicationError.self) {
@@ -279,7 +284,7 @@ import Topology
     }
 
     @Test func aForeignDirectoryIsRefusedAndUntouched() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             let directory = scratch.directory
             try FileSystem.makeDirectory(directory.path, mode: 0o755)
             try FileSystem.replace(directory.path + "/thesis.tex", with: [1], mode: 0o600)
@@ -293,10 +298,10 @@ import Topology
 
     @Test(.enabled(if: geteuid() == 0))
     func runByRootOnAnUnreachableDirectoryTheServersLiveElsewhere() async throws {
-        try await withScratch { scratch in
+        try await withScratch { scratch async throws in
             chmod(scratch.path, 0o700)
             let told = Told()
-            try await withCluster(scratch.directory, told: told) { cluster in
+            try await withCluster(scratch.directory, told: told) { cluster async throws in
                 #expect(cluster.description.serverRoot.hasPrefix("/var/lib/slipstream/cluster-"))
                 #expect(try await isStreaming(cluster, "standby1"))
                 #expect(FileSystem.isDirectory(scratch.directory.nodesDirectory + "/standby1/data"))
