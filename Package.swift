@@ -105,10 +105,13 @@ let package = Package(
         tests("TopologyTests", ["Topology"]),
         tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
-        // These two run the program itself, too.
+        // These run the program itself, too.
         tests("ArchiveTests", ["Archive", "slipstream"]),
         tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", "slipstream", logging]),
         tests("PostgresClientTests", ["PostgresClient"]),
-        tests("MonitorTests", ["Dashboard", "Monitor", "PostgresWire", "Topology"]),
+        tests(
+            "MonitorTests",
+            ["Dashboard", "Monitor", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", "slipstream", logging]
+        ),
     ]
 )

@@ -40,7 +40,7 @@ enum Detached {
         guard pipe(&ends) == 0 else {
             throw CommandFailure("cannot make a pipe: \(String(cString: strerror(errno)))")
         }
-        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        keepDescriptorsFromChild()
         let child: pid_t
         do {
             defer { close(ends[1]) }
@@ -65,6 +65,20 @@ enum Detached {
         if !quiet {
             let status = try StatusFile(directory: directory).current()
             Console.print(UpSummary.text(status, directory: directory, isDetached: true))
+        }
+    }
+
+    /// Whoever started this may have left descriptors open, and would wait for their end for as long as the cluster is
+    /// served.
+    private static func keepDescriptorsFromChild() {
+        guard let entries = opendir("/proc/self/fd") else { return }
+        defer { closedir(entries) }
+        while let entry = readdir(entries) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            guard let descriptor = Int32(name), descriptor > STDERR_FILENO else { continue }
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         }
     }
 
