@@ -9,7 +9,8 @@ import PostgresWire
 enum Mail: Sendable {
     case topology(Topology)
     case verifier(session: SessionID, Result<String?, any Error>)
-    case functions(database: String, FunctionCatalog)
+    /// `nil`: they cannot be read.
+    case functions(database: String, FunctionCatalog?)
     /// A cancel request that another worker received.
     case cancel(CancelKey, replyTo: Worker, session: SessionID)
     /// A cancel request that this worker passed on is done with.

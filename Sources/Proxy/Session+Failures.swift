@@ -54,6 +54,10 @@ extension Session {
         // A BEGIN that was repeated here is gone: the unit alone would run outside of its transaction.
         let lostPrelude = link.role == .primary && link.isDraining
         worker.report(link.node, "a server connection broke: \(reason)")
+        if phase == .openingFirstLink {
+            openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
+            return
+        }
         if link.role == .primary, route.hasState {
             // What the application left in the server session cannot be brought back, and must not be missed silently.
             if let words = link.lastWords, !isMidMessage {

@@ -89,7 +89,16 @@ extension Session {
         }
     }
 
+    /// The functions of the database are known: what waited for them may begin.
+    func functionsSettled() {
+        guard phase == .openingFirstLink, let link = links.compactMap(\.self).first(where: { $0.state == .ready }) else {
+            return
+        }
+        firstLinkIsReady(link)
+    }
+
     func firstLinkIsReady(_ link: ServerLink) {
+        guard functions?.isSettled == true else { return }
         var writer = MessageWriter()
         writer.authenticationOk()
         writer.raw(link.parameterStatuses)

@@ -9,6 +9,7 @@ struct Timers {
         case primaryWait(SessionID)
         case closingTooLong(stream: Int, serial: UInt64)
         case acceptAgain(listener: Int)
+        case stop
         case receiveAgain(stream: Int, serial: UInt64)
     }
 

@@ -11,6 +11,9 @@ import Topology
 /// The functions of a database, shared by its sessions on a worker and exchanged when they are read anew.
 final class FunctionsOfDatabase {
     var catalog = FunctionCatalog()
+    /// They were read, or cannot be read. Until then sessions wait with their first unit: what is not known to be harmless
+    /// would keep them on the primary.
+    var isSettled = false
 }
 
 /// One data-plane thread: its reactor, its client sessions, and everything they hold.
@@ -147,6 +150,8 @@ final class Worker: @unchecked Sendable {
             if streamSerials[index] == serial { streams[index]?.abandon() }
         case .acceptAgain(let listener):
             accept(on: listener)
+        case .stop:
+            break  // the loop looks whether it is over
         case .receiveAgain(let index, let serial):
             if streamSerials[index] == serial { streams[index]?.receive() }
         }
@@ -161,7 +166,7 @@ final class Worker: @unchecked Sendable {
         case .verifier(let id, let result):
             session(id)?.verifierFound(result)
         case .functions(let database, let catalog):
-            functions(of: database, load: false).catalog = catalog
+            settle(functions(of: database, load: false), catalog)
         case .cancel(let key, let worker, let requester):
             cancelHere(key) { worker.mailbox.put(.cancelDone(session: requester)) }
         case .cancelDone(let id):
@@ -190,7 +195,7 @@ final class Worker: @unchecked Sendable {
         guard !isStopping else { return }
         isStopping = true
         stopsAt = now + .seconds(3)
-        timers.add(.closingTooLong(stream: 0, serial: .max), at: now + .seconds(3))
+        timers.add(.stop, at: now + .seconds(3))
         for listener in listeners { reactor.cancel(listener) }
         for session in sessions {
             session?.close(
@@ -258,10 +263,15 @@ final class Worker: @unchecked Sendable {
     private func refreshFunctions(of database: String) {
         let (catalog, mailbox) = (catalog, mailbox)
         Task.detached {
-            if let functions = await catalog.functions(ofDatabase: database) {
-                mailbox.put(.functions(database: database, functions))
-            }
+            mailbox.put(.functions(database: database, await catalog.functions(ofDatabase: database)))
         }
+    }
+
+    private func settle(_ functions: FunctionsOfDatabase, _ catalog: FunctionCatalog?) {
+        if let catalog { functions.catalog = catalog }
+        guard !functions.isSettled else { return }
+        functions.isSettled = true
+        for session in sessions where session?.functions === functions { session?.functionsSettled() }
     }
 
     // MARK: - Streams
