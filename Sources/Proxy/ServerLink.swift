@@ -42,8 +42,9 @@ final class ServerLink: StreamOwner {
     var prepared = PreparedOnServer()
     var pending: [PendingOperation] = []
     var pendingHead = 0
-    /// The rest of an answer is thrown away, up to ReadyForQuery.
-    var isDraining = false
+    /// How many ReadyForQuery to go until answers are for the client again; what comes before is thrown away.
+    var drains = 0
+    var isDraining: Bool { drains > 0 }
     /// An error the server sent without being asked: why it ends the connection.
     var lastWords: [UInt8]?
     /// Cancel requests under way to the server. The next unit waits for them, so that they cannot hit it.

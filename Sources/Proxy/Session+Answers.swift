@@ -25,7 +25,8 @@ extension Session {
         // What goes to the client: from here to where the scan stands.
         var start = input.start
         // Nothing was shown yet and the answer may still be an error: it is held back.
-        var isHeld = link.role == .standby && current?.isRepeatable == true
+        let mayRepeat = mayRepeat(on: link)
+        var isHeld = mayRepeat
         var isReady = false
 
         scan: while true {
@@ -47,7 +48,7 @@ extension Session {
                 isForTheClient = completed(link)
             case .errorResponse:
                 let fields = ServerErrorFields(body: bytes.extracting(range.lowerBound + 5..<range.upperBound))
-                if link.role == .standby, current?.isRepeatable == true, fields.state != .queryCanceled {
+                if mayRepeat, fields.state != .queryCanceled {
                     link.stream.markScanned(offset)
                     repeatUnit(after: link, fields)
                     return
@@ -57,7 +58,7 @@ extension Session {
                     endPassThroughAfterError()
                 }
             case .commandComplete:
-                if link.role == .primary { commandCompleted(bytes.extracting(range)) }
+                commandCompleted(bytes.extracting(range), on: link)
             case .copyInResponse:
                 link.stream.markScanned(offset)
                 beginCopyIn(on: link)
@@ -97,6 +98,14 @@ extension Session {
         } else if !client.isSending {
             resumeAnswer(of: link)
         }
+    }
+
+    /// Whether an error of this standby may be kept from the client, and the unit run on the primary.
+    private func mayRepeat(on link: ServerLink) -> Bool {
+        guard link.role == .standby, let current else { return false }
+        if transactionLink == nil { return current.isRepeatable }
+        // The first statement of a transaction moves it, whatever it is: an error means that it has done nothing.
+        return standbyTransaction?.hasAnswered == false && !current.hasForwarded && !current.isConsumed
     }
 
     private func forward(_ link: ServerLink, _ buffer: BufferID, _ range: Range<Int>) {
@@ -148,7 +157,13 @@ extension Session {
         return true
     }
 
-    private func commandCompleted(_ message: RawSpan) {
+    private func commandCompleted(_ message: RawSpan, on link: ServerLink) {
+        guard link.role == .primary else {
+            if message.byteCount == 5 + 7, message.string(5..<message.byteCount - 1) == "COMMIT" {
+                standbyTransaction?.isCommitted = true
+            }
+            return
+        }
         guard message.byteCount == 5 + 12, message.string(5..<message.byteCount - 1) == "DISCARD ALL" else { return }
         statements.removeAll()
         for link in links where link?.role == .primary { link?.prepared.removeAll() }
@@ -166,7 +181,23 @@ extension Session {
     private func finishedUnit(on link: ServerLink, _ status: TransactionStatus) {
         link.clearPending()
         transactionLink = status == .idle ? nil : link
-        if link.role == .primary { route.answered(status, now: worker.now) }
+        if link.role == .primary {
+            route.answered(status, now: worker.now)
+        } else if let transaction = standbyTransaction {
+            finishedInStandbyTransaction(transaction, status)
+        }
+    }
+
+    private func finishedInStandbyTransaction(_ transaction: StandbyTransaction, _ status: TransactionStatus) {
+        guard status == .idle else {
+            standbyTransaction?.hasAnswered = current?.unit.effect != .beginReadOnly
+            return
+        }
+        standbyTransaction = nil
+        if transaction.isCommitted, !transaction.state.isEmpty {
+            prelude = transaction.state
+            route.inheritState()
+        }
     }
 
     private func unitIsOver(on link: ServerLink) {
@@ -189,8 +220,17 @@ extension Session {
     /// What a standby says of a unit is not the answer: the unit runs again on the primary.
     private func repeatUnit(after link: ServerLink, _ fields: ServerErrorFields) {
         link.clearPending()
-        link.isDraining = true
+        link.drains = 1
         worker.unitsInFlight -= 1
+        if transactionLink != nil, let transaction = standbyTransaction {
+            // The whole transaction, which so far is its BEGIN, moves.
+            var rollback = MessageWriter()
+            rollback.query("ROLLBACK")
+            link.stream.send(rollback.bytes)
+            link.drains = 2
+            prelude = transaction.begin
+        }
+        standbyTransaction = nil
         transactionLink = nil
         worker.noteRepeated(on: link.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
@@ -205,13 +245,12 @@ extension Session {
         while let input = link.stream.input {
             let bytes = link.stream.bytes.bytes
             var offset = input.scanned
-            var isOver = false
             var isIncomplete = false
             scan: while true {
                 switch link.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
                 case .message(.readyForQuery, _):
-                    isOver = true
-                    break scan
+                    link.drains -= 1
+                    if link.drains == 0 { break scan }
                 case .message:
                     continue
                 case .end:
@@ -226,8 +265,7 @@ extension Session {
                 }
             }
             link.stream.consume(offset - input.start)
-            if isOver {
-                link.isDraining = false
+            if link.drains == 0 {
                 link.stream.receive()
                 runWaiting(on: link)
                 return

@@ -51,6 +51,8 @@ extension Session {
         forget(link)
         guard phase != .closed else { return }
         let name = worker.name(of: link.node)
+        // A BEGIN that was repeated here is gone: the unit alone would run outside of its transaction.
+        let lostPrelude = link.role == .primary && link.isDraining
         worker.report(link.node, "a server connection broke: \(reason)")
         if link.role == .primary, route.hasState {
             // What the application left in the server session cannot be brought back, and must not be missed silently.
@@ -76,7 +78,7 @@ extension Session {
         guard let unit = current, unit.link === link else { return }
         if phase == .running { worker.unitsInFlight -= 1 }
         current?.link = nil
-        if unit.isRepeatable, !lostTransaction {
+        if unit.isRepeatable, !lostTransaction, !lostPrelude {
             current?.tried |= 1 << link.node.rawValue
             choose()
             advance()
@@ -107,6 +109,9 @@ extension Session {
         guard let unit = current else { return }
         current = nil
         transactionLink = nil
+        standbyTransaction = nil
+        // State still to be brought to the primary stays due; a BEGIN does not.
+        if !route.hasState { prelude = [] }
         waitsForPrimaryUntil = nil
         phase = .idle
         var writer = MessageWriter()

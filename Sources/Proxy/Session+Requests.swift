@@ -99,6 +99,10 @@ extension Session {
             run(on: transactionLink)
             return
         }
+        guard prelude.isEmpty else {
+            usePrimary()
+            return
+        }
         switch route.destination(of: current.unit, now: worker.now) {
         case .primary:
             usePrimary()
@@ -175,10 +179,21 @@ extension Session {
             phase = .waiting
             return
         }
+        if !prelude.isEmpty, link.role == .primary {
+            for query in prelude { link.stream.send(query) }
+            link.drains = prelude.count
+            prelude = []
+            phase = .waiting
+            return
+        }
         waitsForPrimaryUntil = nil
         phase = .running
         worker.unitsInFlight += 1
-        if link.role == .primary { route.sent(unit.effect) }
+        if link.role == .primary {
+            route.sent(unit.effect)
+        } else {
+            noteStandbyTransaction(unit, on: link)
+        }
         transmit(unit, on: link)
         if passThrough != nil {
             passThroughLink = link
@@ -190,11 +205,43 @@ extension Session {
         client.receive()
     }
 
+    /// The statements of the current unit as Query messages.
+    func queries(of unit: RequestUnit) -> [[UInt8]] {
+        let bytes = client.unread.bytes
+        if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
+        return requests.operations.compactMap { operation in
+            switch operation {
+            case .parse(_, _, let message, _): Self.query(fromParse: bytes.array(message))
+            case .use(let name): Self.query(fromParse: statements.parse(of: name))
+            case .closeStatement, .closePortal: nil
+            }
+        }
+    }
+
+    private static func query(fromParse message: [UInt8]) -> [UInt8]? {
+        let text = message.dropFirst(MessageHeader.size).drop { $0 != 0 }.dropFirst().prefix { $0 != 0 }
+        guard !text.isEmpty else { return nil }
+        var writer = MessageWriter()
+        writer.message(.query) {
+            $0.raw(text)
+            $0.byte(0)
+        }
+        return writer.bytes
+    }
+
     /// A link has become free for the unit that waits for it.
     func runWaiting(on link: ServerLink) {
         guard phase == .waiting, current?.link === link else { return }
         run(on: link)
         advance()
+    }
+
+    private func noteStandbyTransaction(_ unit: RequestUnit, on link: ServerLink) {
+        if unit.effect == .beginReadOnly, transactionLink == nil {
+            standbyTransaction = StandbyTransaction(begin: queries(of: unit))
+        } else if unit.effect == .sessionState, transactionLink === link {
+            standbyTransaction?.state += queries(of: unit)
+        }
     }
 
     private func consumeUnit(_ length: Int) {

@@ -47,6 +47,17 @@ final class Session: StreamOwner {
         }
     }
 
+    /// A READ ONLY transaction on a standby.
+    struct StandbyTransaction {
+        /// The query that began it.
+        var begin: [[UInt8]]
+        /// Statements in it that leave state behind (SET, PREPARE, …): run on the primary, too, once it is committed.
+        var state: [[UInt8]] = []
+        /// Something but BEGIN was answered: it can no more be moved to the primary.
+        var hasAnswered = false
+        var isCommitted = false
+    }
+
     let index: Int
     /// Tells apart sessions that had the same index.
     let serial: UInt64
@@ -69,6 +80,10 @@ final class Session: StreamOwner {
     var current: Current?
     /// The connection an open transaction runs on.
     var transactionLink: ServerLink?
+    /// What the primary must be told of a READ ONLY transaction that runs, or ran, on a standby.
+    var standbyTransaction: StandbyTransaction?
+    /// Query messages to run on the primary before the next unit; the client does not see their answers.
+    var prelude: [[UInt8]] = []
     /// The connection an open transaction ran on is gone; the client does not know yet.
     var lostTransaction = false
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.

@@ -64,6 +64,11 @@ package struct PreparedStatements: Sendable {
         named[name]?.name ?? []
     }
 
+    /// The Parse message of a statement; empty when there is none of this name.
+    package func parse(of name: StatementName) -> [UInt8] {
+        name.isUnnamed ? (unnamedGeneration == 0 ? [] : unnamedMessage) : named[name]?.message ?? []
+    }
+
     /// Appends the Parse message of a statement.
     package func appendParse(of name: StatementName, to writer: inout MessageWriter) {
         if name.isUnnamed {

@@ -59,6 +59,11 @@ package struct SessionRoute: Sendable {
         }
     }
 
+    /// State was left behind in a READ ONLY transaction on a standby, and comes to the primary.
+    package mutating func inheritState() {
+        hasState = true
+    }
+
     /// The server's answer is complete.
     package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) {
         guard transactionWrote else { return }

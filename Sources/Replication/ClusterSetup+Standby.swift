@@ -74,6 +74,7 @@ extension ClusterSetup {
         let data = node.dataDirectory
         let partial = data + ".partial"
         try FileSystem.makeDirectory(FileSystem.parent(of: data), mode: 0o700, owner: user)
+        let lock = try await MakerLock.take(FileSystem.parent(of: data) + "/making.lock")
         if FileSystem.exists(data) {
             // Killed after the copy was done, before it was recorded. Never trusted: a clone is cheap.
             try FileSystem.removePartial(partial)
@@ -83,7 +84,7 @@ extension ClusterSetup {
         let configuration = configuration(of: node)
         try writePasswordFile(configuration)
         try await freeSlot(of: node, on: connection)
-        try await copyPrimary(to: partial, node, configuration)
+        try await copyPrimary(to: partial, node, configuration, holding: lock)
 
         progress("cloning \(node.name): verifying")
         try await binaries.program("pg_verifybackup", user: user).runOrThrow(["--quiet", partial])
@@ -95,15 +96,19 @@ extension ClusterSetup {
     private func copyPrimary(
         to partial: String,
         _ node: NodeDescription,
-        _ configuration: ServerConfiguration
+        _ configuration: ServerConfiguration,
+        holding lock: MakerLock
     ) async throws(ReplicationError) {
         let lastPercentage = Mutex(-1)
         progress("cloning \(node.name)")
-        try await binaries.program("pg_basebackup", user: user).runOrThrow([
-            "--pgdata", partial, "--dbname", configuration.primaryConnection, "--no-password",
-            "--wal-method", "stream", "--slot", node.slot ?? node.name, "--checkpoint", "fast",
-            "--manifest-checksums", "SHA256", "--progress",
-        ]) { [progress] line in
+        try await binaries.program("pg_basebackup", user: user).runOrThrow(
+            [
+                "--pgdata", partial, "--dbname", configuration.primaryConnection, "--no-password",
+                "--wal-method", "stream", "--slot", node.slot ?? node.name, "--checkpoint", "fast",
+                "--manifest-checksums", "SHA256", "--progress",
+            ],
+            holding: lock
+        ) { [progress] line in
             // "23104/23104 kB (100%), 1/1 tablespace"
             guard let end = line.firstIndex(of: "%"), let start = line[..<end].lastIndex(of: "("),
                 let percentage = Int(line[line.index(after: start)..<end]), percentage % 10 == 0,

@@ -93,7 +93,7 @@ struct ClusterSetup: Sendable {
     }
 
     /// Makes the primary's data directory, unless it is there.
-    func makePrimary() async throws(ReplicationError) {
+    func makePrimary() async throws {
         guard let primary = description.primary else { return }
         let data = primary.dataDirectory
         let home = FileSystem.parent(of: data)
@@ -109,6 +109,7 @@ struct ClusterSetup: Sendable {
         }
         progress("making the primary (PostgreSQL \(binaries.version))")
         let partial = data + ".partial"
+        let lock = try await MakerLock.take(home + "/making.lock")
         try FileSystem.removePartial(partial)
         let passwordFile = home + "/initdb.password"
         try FileSystem.replace(
@@ -118,7 +119,7 @@ struct ClusterSetup: Sendable {
             owner: user
         )
         defer { unlink(passwordFile) }
-        try await initialise(partial, passwordFile: passwordFile)
+        try await initialise(partial, passwordFile: passwordFile, holding: lock)
         try includeSettings(in: partial)
         try FileSystem.replace(
             partial + "/pg_hba.conf",
@@ -129,7 +130,11 @@ struct ClusterSetup: Sendable {
         try FileSystem.rename(partial, to: data)
     }
 
-    private func initialise(_ data: String, passwordFile: String) async throws(ReplicationError) {
+    private func initialise(
+        _ data: String,
+        passwordFile: String,
+        holding lock: MakerLock
+    ) async throws(ReplicationError) {
         let initdb = binaries.program("initdb", user: user)
         func arguments(locale: String) -> [String] {
             [
@@ -138,12 +143,12 @@ struct ClusterSetup: Sendable {
             ]
         }
         do throws(ReplicationError) {
-            try await initdb.runOrThrow(arguments(locale: "C.UTF-8"))
+            try await initdb.runOrThrow(arguments(locale: "C.UTF-8"), holding: lock)
         } catch {
             guard error.message.contains("invalid locale") else { throw error }
             // Not every C library has C.UTF-8.
             try FileSystem.removePartial(data)
-            try await initdb.runOrThrow(arguments(locale: "C"))
+            try await initdb.runOrThrow(arguments(locale: "C"), holding: lock)
         }
     }
 

@@ -48,21 +48,24 @@ struct Program: Sendable {
 
     /// Runs the program to its end.
     ///
-    /// - Parameter onLine: Told what is written to stderr, a piece at a time: whole lines, or what stands between carriage
-    ///   returns.
+    /// - Parameters:
+    ///   - holding: Stays locked for as long as the program runs, whatever becomes of us.
+    ///   - onLine: Told what the program writes, a piece at a time: whole lines, or what stands between carriage returns.
     func run(
         _ arguments: [String],
-        variables: [Environment.Key: String?] = [:],
+        holding lock: MakerLock? = nil,
         onLine: (@Sendable (Substring) -> Void)? = nil
     ) async throws(ReplicationError) -> Outcome {
+        let input = lock?.duplicate() ?? open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard input >= 0 else { throw FileSystem.failure("open", "/dev/null") }
         do {
             let result = try await Subprocess.run(
                 .path(FilePath(path)),
                 arguments: Arguments(arguments),
-                environment: Program.environment.updating(variables),
+                environment: Program.environment,
                 workingDirectory: FilePath(workingDirectory),
                 platformOptions: Program.platformOptions(for: user),
-                input: .none,
+                input: .fileDescriptor(FileDescriptor(rawValue: input), closeAfterSpawningProcess: true),
                 output: .sequence,
                 error: .combinedWithOutput
             ) { execution in
@@ -82,10 +85,10 @@ struct Program: Sendable {
     @discardableResult
     func runOrThrow(
         _ arguments: [String],
-        variables: [Environment.Key: String?] = [:],
+        holding lock: MakerLock? = nil,
         onLine: (@Sendable (Substring) -> Void)? = nil
     ) async throws(ReplicationError) -> String {
-        let outcome = try await run(arguments, variables: variables, onLine: onLine)
+        let outcome = try await run(arguments, holding: lock, onLine: onLine)
         guard outcome.succeeded else {
             let reason = outcome.output.split(whereSeparator: \.isNewline).suffix(12).joined(separator: "\n")
             throw ReplicationError(.toolFailed, "\(name): \(outcome.status)\n\(reason)")

@@ -82,6 +82,21 @@ import Topology
         #expect(OrphanedServer(dataDirectory: scratch.path) == nil)
     }
 
+    /// initdb and pg_basebackup outlive a killed Slipstream: what they write into must not be removed under their hands.
+    @Test func whatAnOrphanedProgramStillMakesIsWaitedFor() async throws {
+        let scratch = try ClusterScratch()
+        let file = scratch.path + "/making.lock"
+        let shell = Program(path: "/bin/sh", user: ServerUser(identity: nil))
+        let began = ContinuousClock.now
+        do {
+            let lock = try await MakerLock.take(file)
+            try await shell.runOrThrow(["-c", "sleep 1 <&0 >/dev/null 2>&1 &"], holding: lock)
+        }
+        _ = try await MakerLock.take(file)
+        #expect(.now - began > .milliseconds(900))
+        #expect(.now - began < .seconds(30))
+    }
+
     @Test func aGrownLogIsCutAndItsContentKept() throws {
         let scratch = try ClusterScratch()
         let log = ServerLog(path: scratch.path + "/server.log")
