@@ -59,7 +59,7 @@ enum StatusTable {
         if let last = archive.lastArchived {
             text += "\(last)" + (archive.age.map { ", \(Quantity.seconds($0)) ago" } ?? "")
         } else {
-            text += "nothing since the primary last recovered"
+            text += "nothing since its statistics began"
         }
         if archive.failedCount > 0 { text += ", \(archive.failedCount) failed attempts" }
         if archive.failing { text += ", FAILING NOW" }
