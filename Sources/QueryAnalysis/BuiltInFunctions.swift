@@ -33,14 +33,15 @@ enum BuiltInFunctions {
         currval lastval pg_backend_pid pg_blocking_pids pg_control_checkpoint pg_control_init pg_control_recovery \
         pg_control_system pg_current_logfile pg_current_snapshot pg_current_xact_id pg_current_xact_id_if_assigned \
         pg_cursor pg_export_snapshot pg_get_backend_memory_contexts pg_get_multixact_members pg_get_replication_slots \
-        pg_get_shmem_allocations pg_get_wal_replay_pause_state pg_get_wal_resource_managers pg_get_wal_summarizer_state \
-        pg_hba_file_rules pg_ident_file_mappings pg_is_in_recovery pg_is_other_temp_schema pg_is_wal_replay_paused \
-        pg_isolation_test_session_is_blocked pg_last_committed_xact pg_last_xact_replay_timestamp pg_listening_channels \
-        pg_lock_status pg_my_temp_schema pg_notification_queue_usage pg_prepared_statement pg_prepared_xact \
-        pg_read_binary_file pg_read_file pg_replication_origin_progress pg_replication_origin_session_is_setup \
-        pg_replication_origin_session_progress pg_safe_snapshot_blocking_pids pg_sequence_last_value \
-        pg_show_all_file_settings pg_show_all_settings pg_show_replication_origin_status pg_stat_file \
-        pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status
+        pg_get_shmem_allocations pg_get_wal_replay_pause_state pg_get_wal_resource_managers \
+        pg_get_wal_summarizer_state pg_hba_file_rules pg_ident_file_mappings pg_is_in_recovery pg_is_other_temp_schema \
+        pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_last_committed_xact \
+        pg_last_xact_replay_timestamp pg_listening_channels pg_lock_status pg_my_temp_schema \
+        pg_notification_queue_usage pg_prepared_statement pg_prepared_xact pg_read_binary_file pg_read_file \
+        pg_replication_origin_progress pg_replication_origin_session_is_setup pg_replication_origin_session_progress \
+        pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_show_all_file_settings pg_show_all_settings \
+        pg_show_replication_origin_status pg_stat_file pg_xact_commit_timestamp pg_xact_commit_timestamp_origin \
+        pg_xact_status
         """
 
     private static let writing = """
@@ -109,23 +110,23 @@ enum BuiltInFunctions {
             jsonb_object jsonb_object_agg jsonb_object_keys jsonb_path_exists jsonb_path_match jsonb_path_query \
             jsonb_path_query_array jsonb_path_query_first jsonb_populate_record jsonb_populate_recordset jsonb_pretty \
             jsonb_set jsonb_strip_nulls jsonb_to_record jsonb_to_recordset jsonb_typeof justify_days justify_hours \
-            justify_interval lag last_value lcm lead left length like ln log log10 lower lower_inc lower_inf lpad ltrim \
-            make_date make_interval make_time make_timestamp make_timestamptz max md5 min mod mode name now nth_value \
-            ntile num_nonnulls num_nulls obj_description octet_length overlaps parse_ident percent_rank \
+            justify_interval lag last_value lcm lead left length like ln log log10 lower lower_inc lower_inf lpad \
+            ltrim make_date make_interval make_time make_timestamp make_timestamptz max md5 min mod mode name now \
+            nth_value ntile num_nonnulls num_nulls obj_description octet_length overlaps parse_ident percent_rank \
             percentile_cont percentile_disc pg_char_to_encoding pg_client_encoding pg_collation_is_visible \
             pg_column_size pg_conf_load_time pg_encoding_to_char pg_function_is_visible pg_get_constraintdef \
             pg_get_expr pg_get_function_arguments pg_get_function_identity_arguments pg_get_function_result \
             pg_get_functiondef pg_get_indexdef pg_get_keywords pg_get_partkeydef pg_get_ruledef pg_get_serial_sequence \
             pg_get_triggerdef pg_get_userbyid pg_get_viewdef pg_has_role pg_postmaster_start_time pg_size_pretty \
-            pg_table_is_visible pg_type_is_visible pg_typeof phraseto_tsquery pi plainto_tsquery point polygon position \
-            power quote_ident quote_literal quote_nullable radians range_agg range_merge rank regexp_count \
+            pg_table_is_visible pg_type_is_visible pg_typeof phraseto_tsquery pi plainto_tsquery point polygon \
+            position power quote_ident quote_literal quote_nullable radians range_agg range_merge rank regexp_count \
             regexp_instr regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array \
             regexp_split_to_table regexp_substr regr_slope repeat replace reverse right round row_number row_to_json \
             rpad rtrim scale setweight sha224 sha256 sha384 sha512 shobj_description sign sin sinh split_part sqrt \
             starts_with stddev stddev_pop stddev_samp string_agg string_to_array string_to_table strip strpos substr \
             sum tan tanh text timezone to_ascii to_char to_date to_hex to_json to_jsonb to_number to_regclass \
-            to_regproc to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp translate trunc ts_headline \
-            ts_rank ts_rank_cd unistr unnest upper upper_inc upper_inf var_pop var_samp variance version \
+            to_regproc to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp translate trunc \
+            ts_headline ts_rank ts_rank_cd unistr unnest upper upper_inc upper_inf var_pop var_samp variance version \
             websearch_to_tsquery width_bucket xmlagg xpath xpath_exists
             """
         )

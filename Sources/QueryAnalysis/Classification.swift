@@ -7,8 +7,8 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
     case empty
     /// Proven to read only and to leave no state behind: may run on any node.
     case read
-    /// Reads only and leaves no state behind, but means something else on a standby: the primary answers it, and it does
-    /// not count as a write.
+    /// Reads only and leaves no state behind, but means something else on a standby: the primary answers it, and it
+    /// does not count as a write.
     case primaryRead
     /// SAVEPOINT, RELEASE, ROLLBACK TO, SET LOCAL, SET TRANSACTION: only meaningful inside a transaction, where the
     /// server is settled.
@@ -21,8 +21,8 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
     case begin
     /// May write, or is not understood: the primary.
     case write
-    /// May leave state behind in the server session (SET, LISTEN, PREPARE, temporary tables, DO, CALL, volatile functions
-    /// of the user, …), and may write.
+    /// May leave state behind in the server session (SET, LISTEN, PREPARE, temporary tables, DO, CALL, volatile
+    /// functions of the user, …), and may write.
     case sessionState
 
     package static func < (left: StatementEffect, right: StatementEffect) -> Bool { left.rawValue < right.rawValue }
@@ -49,9 +49,9 @@ package struct Classification: Sendable, Equatable {
 /// operators and casts over volatile functions) is left to the server: a standby cannot write, and its error is not an
 /// answer.
 ///
-/// Whether a backslash escapes in a plain `'…'` depends on `standard_conforming_strings`, a setting of the session. When
-/// the two readings put the end of a string in different places, both are classified and the greater effect counts; a
-/// reading under which the text cannot be lexed is an error on the server, so it has no effect there.
+/// Whether a backslash escapes in a plain `'…'` depends on `standard_conforming_strings`, a setting of the session.
+/// When the two readings put the end of a string in different places, both are classified and the greater effect
+/// counts; a reading under which the text cannot be lexed is an error on the server, so it has no effect there.
 ///
 /// - Parameters:
 ///   - sql: the text without its terminating zero, in UTF-8 or any other encoding a server may use, that is one whose

@@ -7,7 +7,8 @@ package enum Volatility: UInt8, Sendable, Comparable {
     package static func < (left: Volatility, right: Volatility) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// The functions of one database by unqualified name, each with the worst volatility of all its overloads in all schemas.
+/// The functions of one database by unqualified name, each with the worst volatility of all its overloads in all
+/// schemas.
 ///
 /// An empty catalog stands for one that is not loaded yet: only the commonest built-in functions are known then.
 package struct FunctionCatalog: Sendable, Equatable {
@@ -79,10 +80,9 @@ package struct FunctionCatalog: Sendable, Equatable {
     func effect(of name: String) -> StatementEffect? {
         if let entry = entries[name] { return entry.effect }
         if BuiltInFunctions.grammatical.contains(name) { return .read }
-        guard let listed = BuiltInFunctions.effect(of: name) else {
-            return isEmpty && BuiltInFunctions.common.contains(name) ? .read : nil
-        }
-        return isEmpty || listed >= .write ? listed : nil
+        // A list says nothing of a name that a loaded catalog does not have: it may be a user's newest function.
+        guard isEmpty else { return nil }
+        return BuiltInFunctions.effect(of: name) ?? (BuiltInFunctions.common.contains(name) ? .read : nil)
     }
 
     /// Whether attribute notation may hide a call: `SELECT t.f FROM t` calls `f(t)` when `t` has no column `f`.

@@ -45,24 +45,29 @@ struct KeywordEntry {
     static let none = KeywordEntry(keyword: .none, start: .other, traits: [])
 }
 
-/// Up to 16 bytes of a word in lower case, and its length.
+/// The first 17 bytes of a word in lower case, as many as the longest key word has (`current_timestamp`), and its length.
+///
+/// All of them count: a function may be called `current_timestamq`.
 struct KeywordKey: Equatable {
     private(set) var low: UInt64 = 0
     private(set) var high: UInt64 = 0
-    private(set) var length: UInt64 = 0
+    private(set) var last: UInt32 = 0
+    private(set) var length: UInt32 = 0
 
     @inline(__always)
     mutating func append(_ byte: UInt8) {
         if length < 8 {
-            low |= UInt64(byte) << (length &* 8)
+            low |= UInt64(byte) << UInt64(length &* 8)
         } else if length < 16 {
-            high |= UInt64(byte) << ((length &- 8) &* 8)
+            high |= UInt64(byte) << UInt64((length &- 8) &* 8)
+        } else if length == 16 {
+            last = UInt32(byte)
         }
         length &+= 1
     }
 
     var slot: Int {
-        let mixed = (low ^ (high &* 0x9E37_79B9_7F4A_7C15) &+ length) &* 0xD6E8_FEB8_6659_FD93
+        let mixed = (low ^ (high &* 0x9E37_79B9_7F4A_7C15) &+ UInt64(length)) &* 0xD6E8_FEB8_6659_FD93
         return Int(truncatingIfNeeded: mixed >> 54)
     }
 }
@@ -119,7 +124,6 @@ struct KeywordTable: @unchecked Sendable {
 
     @inline(__always)
     subscript(key: KeywordKey) -> KeywordEntry {
-        // The longest key word, current_timestamp, has 17 bytes; the last of them does not matter.
         key.length > 17 ? .none : slots[index(of: key)].entry
     }
 }
@@ -130,17 +134,17 @@ extension KeywordTable {
     private static let reserved = """
         all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create \
         current_catalog current_date current_role current_time current_timestamp current_user default deferrable desc \
-        distinct do else end except false fetch for foreign from grant group having in initially intersect into lateral \
-        leading limit localtime localtimestamp not null offset on only or order placing primary references returning \
-        select session_user some symmetric table then to trailing true union unique user using variadic when where \
-        window with
+        distinct do else end except false fetch for foreign from grant group having in initially intersect into \
+        lateral leading limit localtime localtimestamp not null offset on only or order placing primary references \
+        returning select session_user some symmetric table then to trailing true union unique user using variadic when \
+        where window with
         """
 
     private static let columnNames = """
-        between bigint bit boolean char character coalesce dec decimal exists extract float greatest grouping inout int \
-        integer interval least national nchar none normalize nullif numeric out overlay position precision real row \
-        setof smallint substring time timestamp treat trim values varchar xmlattributes xmlconcat xmlelement xmlexists \
-        xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+        between bigint bit boolean char character coalesce dec decimal exists extract float greatest grouping inout \
+        int integer interval least national nchar none normalize nullif numeric out overlay position precision real \
+        row setof smallint substring time timestamp treat trim values varchar xmlattributes xmlconcat xmlelement \
+        xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
         """
 
     private static let typeFunctions = """
@@ -156,12 +160,12 @@ extension KeywordTable {
         cycle data database day deallocate declare defaults deferred definer delete delimiter delimiters depends depth \
         detach dictionary disable discard document domain double drop each enable encoding encrypted enum escape event \
         exclude excluding exclusive execute explain expression extension external family filter finalize first \
-        following force forward function functions generated global granted groups handler header hold hour identity if \
-        immediate immutable implicit import include including increment index indexes inherit inherits inline input \
+        following force forward function functions generated global granted groups handler header hold hour identity \
+        if immediate immutable implicit import include including increment index indexes inherit inherits inline input \
         insensitive insert instead invoker isolation key label language large last leakproof level listen load local \
-        location lock locked logged mapping match matched materialized maxvalue merge method minute minvalue mode month \
-        move name names new next nfc nfd nfkc nfkd no normalized nothing notify nowait nulls object of off oids old \
-        operator option options ordinality others over overriding owned owner parallel parameter parser partial \
+        location lock locked logged mapping match matched materialized maxvalue merge method minute minvalue mode \
+        month move name names new next nfc nfd nfkc nfkd no normalized nothing notify nowait nulls object of off oids \
+        old operator option options ordinality others over overriding owned owner parallel parameter parser partial \
         partition passing password plans policy preceding prepare prepared preserve prior privileges procedural \
         procedure procedures program publication quote range read reassign recheck recursive ref referencing refresh \
         reindex relative release rename repeatable replace replica reset restart restrict return returns revoke role \

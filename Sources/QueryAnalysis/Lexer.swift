@@ -23,7 +23,8 @@ struct Token {
     var keyword: Keyword { entry.keyword }
 }
 
-/// Splits a query string into tokens as PostgreSQL's `scan.l` (versions 14 to 18) does, without its actions on the text.
+/// Splits a query string into tokens as PostgreSQL's `scan.l` (versions 14 to 18) does, without its actions on the
+/// text.
 ///
 /// Where versions differ, the tokens are those of the version that sees more of them, and ``doubt`` says so.
 struct Lexer {

@@ -290,8 +290,8 @@ extension StatementClassifier {
 
     /// A name that, if it is a relation's, shows something of one server or one session.
     ///
-    /// That a name is a sequence no text can tell, but these columns are only a sequence's: a standby shows values up to 32
-    /// ahead.
+    /// That a name is a sequence no text can tell, but these columns are only a sequence's: a standby shows values up
+    /// to 32 ahead.
     mutating func checkRelation(_ token: Token) {
         if lexer.hasPrefix(token, "pg_") {
             if lexer.matches(token, "pg_temp") || lexer.hasPrefix(token, "pg_temp_") {

@@ -1,9 +1,9 @@
 /// Classifies the statements of one query string, in one pass over its tokens.
 ///
-/// The first word decides what kind of statement it is. A query (SELECT, VALUES, TABLE, WITH) is then a read unless one of
-/// its tokens speaks against it (`StatementClassifier+Scan.swift`). This is sound because the grammar cannot express a
-/// write inside a query without one of these tokens: INTO, INSERT, UPDATE, DELETE or MERGE as a key word, FOR with a lock
-/// strength, or a call. Everything that does not follow the grammar is refused by the server, whoever gets it.
+/// The first word decides what kind of statement it is. A query (SELECT, VALUES, TABLE, WITH) is then a read unless one
+/// of its tokens speaks against it (`StatementClassifier+Scan.swift`). This is sound because the grammar cannot express
+/// a write inside a query without one of these tokens: INTO, INSERT, UPDATE, DELETE or MERGE as a key word, FOR with a
+/// lock strength, or a call. Everything that does not follow the grammar is refused by the server, whoever gets it.
 struct StatementClassifier {
     private(set) var lexer: Lexer
     /// The next token, not handled yet.
@@ -130,8 +130,8 @@ struct StatementClassifier {
         return token.entry.start == .query
     }
 
-    /// EXPLAIN without ANALYZE does not run the statement, but is as rare as it is easy to mistake: it counts as one that
-    /// does.
+    /// EXPLAIN without ANALYZE does not run the statement, but is as rare as it is easy to mistake: it counts as one
+    /// that does.
     private mutating func explain() {
         advance()
         if token.kind == .openParenthesis, following().entry.start != .query, following().kind != .openParenthesis {
@@ -235,7 +235,8 @@ struct StatementClassifier {
 
     // MARK: - Session state
 
-    /// SET LOCAL, SET TRANSACTION and SET CONSTRAINTS die with the transaction. But `local.x`, say, is a setting like any.
+    /// SET LOCAL, SET TRANSACTION and SET CONSTRAINTS die with the transaction. But `local.x`, say, is a setting like
+    /// any.
     private mutating func set() {
         advance()
         let next = following()

@@ -94,14 +94,15 @@ struct ParserOracle: ~Copyable {
         return volatility == .volatile ? Classification.of("select \"\(name)\"(1)", functions: functions).effect : .read
     }
 
-    /// Functions the grammar itself puts into the tree, and the words that open clauses where no function has their name.
+    /// Functions the grammar itself puts into the tree, and the words that open clauses where no function has their
+    /// name.
     private static let grammar: Set<String> = Set(
         """
         btrim extract is_normalized like_escape ltrim normalize overlaps overlay pg_collation_for position rtrim \
         similar_to_escape substring system_user timezone xmlexists xmlserialize \
-        by columns conflict content copy cube data delete document escape filter first groups include insert key next over \
-        operator passing path range repeatable return rollup rows second set sets share update value varying version view \
-        within zone
+        by columns conflict content copy cube data delete document escape filter first groups include insert key next \
+        over operator passing path range repeatable return rollup rows second set sets share update value varying \
+        version view within zone
         """.split(separator: " ").map(String.init)
     )
 

@@ -53,10 +53,12 @@ struct StatementGenerator {
         case 0: return change(2)
         case 1:
             return
-                "explain \(pick(["", "analyze", "(costs off)", "( analyze , verbose )"])) \(pick([query(2), change(2)]))"
+                "explain " + pick(["", "analyze ", "(costs off) ", "( analyze , verbose ) "])
+                + pick([query(2), change(2)])
         case 2:
             return
-                "copy \(pick([relation(), "( \(query(2)) )", "( \(change(2)) )"])) \(pick(["to stdout", "to '/x'", "from stdin"]))"
+                "copy " + pick([relation(), "( \(query(2)) )", "( \(change(2)) )"])
+                + pick([" to stdout", " to '/x'", " from stdin"])
         case 3:
             return pick([
                 "begin", "start transaction read only", "begin isolation level serializable read only", "commit",
@@ -81,7 +83,8 @@ struct StatementGenerator {
         case 0: "insert into \(relation()) \(pick(["", "(a, b)", "as x (a)"])) \(query(depth - 1))" + returning
         case 1: "insert into t values ( \(expression(depth - 1)) ) on conflict (a) do nothing" + returning
         case 2:
-            "update \(relation()) set a = \(expression(depth - 1)) , ( b , c ) = ( 1 , 2 ) where \(expression(depth - 1))"
+            "update \(relation()) set a = \(expression(depth - 1)) , ( b , c ) = ( 1 , 2 )"
+                + " where \(expression(depth - 1))"
                 + returning
         case 3: "delete from \(relation()) where \(expression(depth - 1))" + returning
         default: "merge into t using u on \(expression(depth - 1)) when matched then delete"
@@ -95,13 +98,15 @@ struct StatementGenerator {
             let body = chance(4) ? change(depth - 1) : query(depth - 1)
             let columns = pick(["", "", " ( x )", "(x)"])
             text +=
-                "with \(pick(["", "recursive"])) a\(columns) as \(pick(["", "materialized", "not materialized"])) ( \(body) )"
+                "with \(pick(["", "recursive"])) a\(columns) as"
+                + " \(pick(["", "materialized", "not materialized"])) ( \(body) )"
             if chance(3) { text += " , b\(pick(["", "(y)", " ( y , z )"])) as ( \(query(depth - 1)) )" }
             text += " "
         }
         if chance(8) {
             return text
-                + "( \(query(depth - 1)) ) \(pick(["", "union all", "except"].map { $0.isEmpty ? "" : $0 + " select 1" })) order by \(expression(1))"
+                + "( \(query(depth - 1)) ) \(pick(["", "union all select 1", "except select 1"]))"
+                + " order by \(expression(1))"
         }
         text += "select " + some(8, pick(["distinct", "all", "distinct on ( a )", "distinct on ( ( a ) , b )"]))
         text += expression(depth)
@@ -181,7 +186,8 @@ struct StatementGenerator {
         return switch Int.random(in: 0..<18, using: &random) {
         case 0...3: call(depth)
         case 4:
-            "\(left) \(pick(["+", "||", "->", "@>", "-", "*", "/", "=", "is distinct from", "and", "or", "<>"])) \(right)"
+            left + " \(pick(["+", "||", "->", "@>", "-", "*", "/", "=", "is distinct from", "and", "or", "<>"])) "
+                + right
         case 5: "( \(query(depth - 1)) )"
         case 6: "exists ( \(query(depth - 1)) )"
         case 7: "case when \(left) then \(right) else \(call(depth - 1)) end"
