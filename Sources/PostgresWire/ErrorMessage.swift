@@ -84,6 +84,9 @@ package struct ServerErrorFields: Sendable, Equatable {
     package private(set) var state = SQLState("")
     package private(set) var message = ""
 
+    /// Whether the server ends the connection with it.
+    package var isFatal: Bool { severity == "FATAL" || severity == "PANIC" }
+
     /// Parses the body; fields that are malformed are left out.
     package init(body: RawSpan) {
         var offset = 0

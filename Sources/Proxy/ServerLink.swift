@@ -86,6 +86,20 @@ final class ServerLink: StreamOwner {
         return pending[pendingHead]
     }
 
+    /// Copies what pending operations still need of the unit, before its bytes are given away.
+    func detachPending(from unit: RawSpan) {
+        for index in pendingHead..<max(pendingHead, pending.count) {
+            if case .parse(let name, let nameRange, let message, let effect) = pending[index] {
+                pending[index] = .parseCopied(
+                    name,
+                    name: unit.array(nameRange),
+                    message: unit.array(message),
+                    effect: effect
+                )
+            }
+        }
+    }
+
     func clearPending() {
         pending.removeAll(keepingCapacity: true)
         pendingHead = 0
@@ -156,7 +170,7 @@ final class ServerLink: StreamOwner {
                 return
             case .failed(let problem):
                 close(politely: false)
-                session.linkFailed(self, .unreachable(problem))
+                session.linkFailed(self, .unusable(problem))
                 return
             }
         }
@@ -169,12 +183,14 @@ final class ServerLink: StreamOwner {
 /// Why a server connection could not be had.
 enum LinkFailure {
     case unreachable(String)
+    /// The node answers, but this role cannot be logged in to it.
+    case unusable(String)
     /// The node's own words: a FATAL error during login.
     case refused(ServerErrorFields, response: [UInt8])
 
     var description: String {
         switch self {
-        case .unreachable(let reason): reason
+        case .unreachable(let reason), .unusable(let reason): reason
         case .refused(let fields, _): fields.message
         }
     }
@@ -183,6 +199,7 @@ enum LinkFailure {
     var blamesNode: Bool {
         switch self {
         case .unreachable: true
+        case .unusable: false
         case .refused(let fields, _): fields.state == .cannotConnectNow || fields.state == .adminShutdown
         }
     }

@@ -48,13 +48,22 @@ extension Session {
                 isForTheClient = completed(link)
             case .errorResponse:
                 let fields = ServerErrorFields(body: bytes.extracting(range.lowerBound + 5..<range.upperBound))
+                if fields.isFatal {
+                    // The connection ends. What the client is told depends on what runs, and on the session.
+                    forward(link, input.buffer, start..<range.lowerBound)
+                    link.lastWords = bytes.array(range)
+                    link.close(politely: false)
+                    linkBroke(link, reason: fields.message)
+                    return
+                }
                 if mayRepeat, fields.state != .queryCanceled {
                     link.stream.markScanned(offset)
                     repeatUnit(after: link, fields)
                     return
                 }
                 link.clearPending()
-                if passThrough?.copyFailed() == true {
+                current?.hasFailed = true
+                if passThroughLink === link, passThrough?.copyFailed() == true {
                     endPassThroughAfterError()
                 }
             case .commandComplete:
@@ -66,6 +75,7 @@ extension Session {
                 isForTheClient = link.role == .primary
             case .readyForQuery:
                 isReady = true
+                isForTheClient = current?.hidesReady != true
                 finishedUnit(on: link, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
             case .authentication, .backendKeyData, .bindComplete, .copyBothResponse, .copyData, .copyDone,
                 .copyOutResponse, .dataRow, .emptyQueryResponse, .functionCallResponse, .negotiateProtocolVersion,
@@ -95,9 +105,10 @@ extension Session {
         link.stream.consume(offset - input.start)
         if isReady {
             unitIsOver(on: link)
-        } else if !client.isSending {
-            resumeAnswer(of: link)
+            return
         }
+        if passThroughLink === link { advance() }
+        if !client.isSending { resume(link) }
     }
 
     /// Whether an error of this standby may be kept from the client, and the unit run on the primary.
@@ -114,9 +125,9 @@ extension Session {
         client.send(buffer, range)
     }
 
-    /// Fetches more of an answer, when the client has taken what was there.
-    func resumeAnswer(of link: ServerLink) {
-        guard !link.stream.isReceiving else { return }
+    /// Fetches more from a server, when the client has taken what was there.
+    func resume(_ link: ServerLink) {
+        guard link.state == .ready, !link.stream.isReceiving else { return }
         if link.stream.receiveMore() {
             receivedAnswer(on: link)
         }
@@ -205,12 +216,18 @@ extension Session {
         if let current, !current.isConsumed {
             client.consume(current.unit.length)
         }
+        if passThroughLink === link, passThrough?.answerEnded() == true {
+            passThrough = nil
+            passThroughLink = nil
+        }
+        // The client's Query behind messages that failed without a Sync is skipped, as PostgreSQL does.
+        if let current, current.hidesReady, current.hasFailed { throwAway(until: .sync) }
         current = nil
         phase = .idle
         link.stream.receive()
         if link.stream.hasUnread { receivedUnasked(on: link) }
         guard phase == .idle else { return }
-        if client.hasUnread || passThrough != nil {
+        if client.hasUnread || passThrough != nil || clientHasFinished {
             advance()
         } else {
             client.receive()
@@ -222,16 +239,7 @@ extension Session {
         link.clearPending()
         link.drains = 1
         worker.unitsInFlight -= 1
-        if transactionLink != nil, let transaction = standbyTransaction {
-            // The whole transaction, which so far is its BEGIN, moves.
-            var rollback = MessageWriter()
-            rollback.query("ROLLBACK")
-            link.stream.send(rollback.bytes)
-            link.drains = 2
-            prelude = transaction.begin
-        }
-        standbyTransaction = nil
-        transactionLink = nil
+        if transactionLink != nil { moveTransaction(from: link) }
         worker.noteRepeated(on: link.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
@@ -309,6 +317,8 @@ extension Session {
             }
         }
         link.stream.consume(offset - input.start)
+        // A client that does not read is not sent to without end.
+        if client.isSending { return }
         if needsMore {
             if link.stream.receiveMore() { receivedUnasked(on: link) }
         } else {

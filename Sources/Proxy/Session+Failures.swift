@@ -53,7 +53,6 @@ extension Session {
         let name = worker.name(of: link.node)
         // A BEGIN that was repeated here is gone: the unit alone would run outside of its transaction.
         let lostPrelude = link.role == .primary && link.isDraining
-        worker.report(link.node, "a server connection broke: \(reason)")
         if phase == .openingFirstLink {
             openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
             return

@@ -114,7 +114,7 @@ extension Session {
         case .refused(_, let response) where !failure.blamesNode:
             client.send(response)
             close()
-        case .refused, .unreachable:
+        case .refused, .unreachable, .unusable:
             openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
         }
     }

@@ -36,28 +36,60 @@ extension Session {
     /// Reads one unit and begins it. Returns whether there may be more to do at once.
     private func readUnit() -> Bool {
         guard client.hasUnread else {
-            client.receive()
+            awaitClient()
             return false
         }
         let functions = self.functions?.catalog ?? FunctionCatalog()
         switch requests.read(client.unread.bytes, statements: statements, functions: functions) {
         case .incomplete(let unit):
-            guard client.isFull else { return client.receiveMore() }
+            guard client.isFull else {
+                if client.receiveMore() { return true }
+                if clientHasFinished { awaitClient() }
+                return false
+            }
             beginOversized(unit)
             return true
         case .unit(let unit):
-            begin(unit)
+            if let link = current?.link, unit.isAlone {
+                endOpenUnit(on: link)
+            } else {
+                begin(unit)
+            }
             return true
         case .terminate:
             close()
             return false
         case .drop(let count):
+            if let input = client.input, let link = current?.link {
+                // The server has not asked for copy data yet; whether it will, it knows.
+                link.stream.send(input.buffer, input.start..<input.start + count)
+                if requests.endsCopy { current?.hasEndedCopy = true }
+            }
             client.consume(count)
             return true
         case .violation(let message):
             close(message)
             return false
         }
+    }
+
+    /// Waits for bytes of the client, or ends the session when there will be none.
+    private func awaitClient() {
+        if clientHasFinished {
+            close()
+        } else {
+            client.receive()
+        }
+    }
+
+    /// A query, or a function call, comes behind extended-protocol messages without a Sync. The messages are ended with a Sync
+    /// of ours, so that the answers can be told apart; the query is a unit of its own.
+    private func endOpenUnit(on link: ServerLink) {
+        var writer = MessageWriter()
+        writer.sync()
+        link.stream.send(writer.bytes)
+        current?.expectsReady = true
+        current?.hidesReady = true
     }
 
     // MARK: - Choosing a node
@@ -70,7 +102,7 @@ extension Session {
             running.expectsReady = unit.ending == .ready
             current = running
             if link.role == .primary { route.sent(unit.effect) }
-            transmit(unit, on: link)
+            transmit(unit, on: link, isGivenAway: true)
             consumeUnit(unit.length)
             return
         }
@@ -96,8 +128,12 @@ extension Session {
             return
         }
         if let transactionLink {
-            run(on: transactionLink)
-            return
+            if mustLeaveStandby(current.unit) {
+                moveTransaction(from: transactionLink)
+            } else {
+                run(on: transactionLink)
+                return
+            }
         }
         guard prelude.isEmpty else {
             usePrimary()
@@ -113,6 +149,26 @@ extension Session {
             }
             use(node)
         }
+    }
+
+    /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
+    private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
+        guard standbyTransaction?.hasAnswered == false else { return false }
+        switch unit.effect {
+        case .empty, .read, .transactionEnd, .transactionControl: return unit.isOpaque
+        case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
+        }
+    }
+
+    /// The transaction, which so far is its BEGIN, is rolled back on the standby and begun on the primary.
+    func moveTransaction(from link: ServerLink) {
+        var rollback = MessageWriter()
+        rollback.query("ROLLBACK")
+        link.stream.send(rollback.bytes)
+        link.drains += 1
+        prelude = standbyTransaction?.begin ?? []
+        standbyTransaction = nil
+        transactionLink = nil
     }
 
     private func usePrimary() {
@@ -194,11 +250,12 @@ extension Session {
         } else {
             noteStandbyTransaction(unit, on: link)
         }
-        transmit(unit, on: link)
+        let isGivenAway = unit.ending == .flush || passThrough != nil
+        transmit(unit, on: link, isGivenAway: isGivenAway)
         if passThrough != nil {
             passThroughLink = link
         }
-        if unit.ending == .flush || passThrough != nil {
+        if isGivenAway {
             current?.expectsReady = false
             consumeUnit(unit.length)
         }
@@ -250,19 +307,23 @@ extension Session {
     }
 
     /// Sends the unit at the start of the client's bytes, behind what its statements need on this connection.
-    private func transmit(_ unit: RequestUnit, on link: ServerLink) {
+    ///
+    /// - Parameter isGivenAway: the bytes will not be kept until the answer comes.
+    private func transmit(_ unit: RequestUnit, on link: ServerLink, isGivenAway: Bool) {
         guard let input = client.input else { return }
         if unit.isSimpleQuery {
             statements.removeUnnamed()
             link.prepared.removeUnnamed()
         } else if !requests.operations.isEmpty {
-            prepare(unit, on: link)
+            prepare(on: link)
+            if isGivenAway { link.detachPending(from: client.unread.bytes) }
         }
         link.stream.send(input.buffer, input.start..<input.start + unit.length)
     }
 
-    private func prepare(_ unit: RequestUnit, on link: ServerLink) {
+    private func prepare(on link: ServerLink) {
         var writer = MessageWriter()
+        // What is injected goes ahead of the unit, and so do its answers.
         for operation in requests.operations {
             switch operation {
             case .use(let name):
@@ -273,16 +334,23 @@ extension Session {
                     statements.appendParse(of: name, to: &writer)
                     link.pending.append(.injectedParse(name, wanted))
                 }
+            case .parse(let name, _, _, _):
+                if statements.generation(of: name) == nil, !name.isUnnamed { dropStale(name, on: link, &writer) }
+            case .closeStatement, .closePortal:
+                break
+            }
+        }
+        for operation in requests.operations {
+            switch operation {
+            case .use:
+                break
             case .parse(let name, let nameRange, let message, let effect):
-                if statements.generation(of: name) == nil { dropStale(name, on: link, &writer) }
-                if unit.ending == .flush || passThrough != nil {
-                    let bytes = client.unread.bytes
-                    link.pending.append(
-                        .parseCopied(name, name: bytes.array(nameRange), message: bytes.array(message), effect: effect)
-                    )
-                } else {
-                    link.pending.append(.parse(name, name: nameRange, message: message, effect: effect))
+                if name.isUnnamed {
+                    // Even one that fails destroys the unnamed statement.
+                    statements.removeUnnamed()
+                    link.prepared.removeUnnamed()
                 }
+                link.pending.append(.parse(name, name: nameRange, message: message, effect: effect))
             case .closeStatement(let name):
                 link.pending.append(.closeStatement(name))
             case .closePortal:
@@ -308,6 +376,7 @@ extension Session {
         let isExtended = client.unread.first != FrontendMessage.query.rawValue
         var unit = RequestUnit(length: 0, ending: .ready)
         // Parts that were not seen may leave state behind.
+        unit.isSimpleQuery = !isExtended
         unit.effect = isExtended ? max(.write, known.effect) : .sessionState
         unit.isOpaque = true
         if known.changesNames { forgetNames() }
@@ -333,11 +402,17 @@ extension Session {
     func beginCopyIn(on link: ServerLink) {
         guard let running = current else { return }
         if !running.isConsumed {
+            link.detachPending(from: client.unread.bytes)
             consumeUnit(running.unit.length)
         }
-        current?.expectsReady = false
-        passThrough = PassThrough(ending: .copy(isExtended: !running.unit.isSimpleQuery))
-        passThroughLink = link
+        let isExtended = !running.unit.isSimpleQuery
+        if passThroughLink === link {
+            passThrough?.copyBegan(isExtended: isExtended)
+        } else if !running.hasEndedCopy {
+            current?.expectsReady = false
+            passThrough = PassThrough(ending: .copy(isExtended: isExtended))
+            passThroughLink = link
+        }
     }
 
     /// Passes messages on, or throws them away, where that is due. Returns whether the bytes left are to be read as units.
@@ -345,7 +420,7 @@ extension Session {
         while var pass = passThrough {
             guard passThroughLink?.stream.isSending != true else { return false }
             guard let input = client.input, input.count > 0 else {
-                client.receive()
+                awaitClient()
                 return false
             }
             let scan = pass.scan(client.unread.bytes)
@@ -369,6 +444,7 @@ extension Session {
             if scan.isOver {
                 endPassThrough()
             } else if scan.count == 0, !client.receiveMore() {
+                if clientHasFinished { awaitClient() }
                 return false
             }
         }
@@ -381,7 +457,7 @@ extension Session {
         passThroughLink = nil
         if wasThrownAway {
             var writer = MessageWriter()
-            writer.readyForQuery(.idle)
+            writer.readyForQuery(transactionLink == nil ? .idle : .failed)
             client.send(writer.bytes)
         } else {
             current?.expectsReady = true

@@ -34,6 +34,12 @@ final class Session: StreamOwner {
         var isConsumed = false
         /// The answer will end with ReadyForQuery without further messages of the client.
         var expectsReady = true
+        /// CopyDone or CopyFail was passed on before the server asked for copy data.
+        var hasEndedCopy = false
+        /// The server has answered one of its messages with an error, and skips the others up to Sync.
+        var hasFailed = false
+        /// ReadyForQuery answers a Sync of ours and is not for the client.
+        var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
 
@@ -93,6 +99,8 @@ final class Session: StreamOwner {
     var isMidMessage = false
     /// Nodes that failed when the first server connection was opened.
     var firstLinkTried: UInt64 = 0
+    /// The client will send no more; what it has sent is still worked off.
+    var clientHasFinished = false
     /// When waiting for a primary ends.
     var waitsForPrimaryUntil: MonotonicTime?
 
@@ -118,6 +126,7 @@ final class Session: StreamOwner {
     /// - Parameter message: sent to the client before its connection is closed.
     func close(_ message: ErrorMessage? = nil) {
         guard phase != .closed else { return }
+        if phase == .running { worker.unitsInFlight -= 1 }
         phase = .closed
         if let message, !isMidMessage {
             client.send(message.bytes)
@@ -143,14 +152,19 @@ final class Session: StreamOwner {
     }
 
     func streamDidBreak(_ stream: Stream, code: Int32) {
+        if code == 0, phase != .login, phase != .openingFirstLink {
+            clientHasFinished = true
+            advance()
+            return
+        }
         isMidMessage = true
         close()
     }
 
     func streamDidSendAll(_ stream: Stream) {
-        // The client has taken what was forwarded: fetch more of the answer.
-        if phase == .running, let link = current?.link, link.state == .ready {
-            resumeAnswer(of: link)
+        // The client has taken what was forwarded: fetch more.
+        for case let link? in links where link.state == .ready {
+            resume(link)
         }
     }
 }

@@ -44,6 +44,8 @@ final class Stream {
     /// Received while `input` was still in use.
     private var nextInput: Input?
     private(set) var isReceiving = false
+    /// The peer has sent its last byte.
+    private var hasEnded = false
     private var receivesIntoInput = false
     private var isConnecting = false
     private var current: Send?
@@ -100,7 +102,7 @@ final class Stream {
 
     /// Receives what comes next, unless something received is still waiting.
     func receive() {
-        guard !isReceiving, !isClosing, nextInput == nil else { return }
+        guard !isReceiving, !isClosing, !hasEnded, nextInput == nil else { return }
         isReceiving = true
         receivesIntoInput = false
         reactor.receive(descriptor, token: Token.receive.token(for: index))
@@ -134,7 +136,7 @@ final class Stream {
             }
             return true
         }
-        guard !isReceiving, !isClosing else { return false }
+        guard !isReceiving, !isClosing, !hasEnded else { return false }
         makeRoom()
         guard let room = self.input, room.end < BufferPool.bufferSize else { return false }
         isReceiving = true
@@ -203,6 +205,7 @@ final class Stream {
             if result == -Int32(ENOBUFS) {
                 worker.retryReceive(self)
             } else {
+                hasEnded = true
                 owner?.streamDidBreak(self, code: -result)
             }
             return

@@ -52,7 +52,8 @@ final class Worker: @unchecked Sendable {
     private var isStopping = false
     private var stopsAt: MonotonicTime?
     private var cancellers: [ObjectIdentifier: Canceller] = [:]
-    private var downReported: UInt64 = 0
+    /// Nodes that live traffic could not reach take no reads for a moment, until the monitor has looked.
+    private var avoidedUntil: [MonotonicTime] = []
 
     init(
         number: Int,
@@ -183,7 +184,6 @@ final class Worker: @unchecked Sendable {
         }
         topology = new
         standbys = Self.standbys(of: new)
-        downReported = 0
         for session in sessions { session?.topologyChanged() }
     }
 
@@ -208,9 +208,12 @@ final class Worker: @unchecked Sendable {
 
     /// The next node for a read, by weight among those that serve reads.
     func chooseReader(except tried: UInt64) -> Node? {
-        let excluded = tried | downReported
         let nodes = topology.nodes
-        return readers.next { nodes[$0].servesReads && excluded & (1 << $0) == 0 }.map { nodes[$0] }
+        return readers.next { index in
+            nodes[index].servesReads && tried & (1 << index) == 0
+                && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
+        }
+        .map { nodes[$0] }
     }
 
     func name(of node: NodeID) -> String { topology[node].name }
@@ -224,8 +227,9 @@ final class Worker: @unchecked Sendable {
 
     /// Tells the monitor, and sends no reads there until it has looked.
     func report(_ node: NodeID, _ problem: String) {
-        guard downReported & (1 << node.rawValue) == 0 else { return }
-        if topology[node].role == .standby { downReported |= 1 << node.rawValue }
+        while avoidedUntil.count < topology.nodes.count { avoidedUntil.append(.distantPast) }
+        guard avoidedUntil[node.rawValue] <= now else { return }
+        avoidedUntil[node.rawValue] = now + .milliseconds(500)
         reports.yield(NodeReport(node: node, problem: problem))
     }
 

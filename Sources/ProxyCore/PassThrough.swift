@@ -28,6 +28,7 @@ package struct PassThrough: Sendable {
     /// Bytes of the present message still to come.
     package private(set) var remaining = 0
     private var presentIsLast = false
+    private var hasEndedCopy = false
 
     package init(ending: Ending) {
         self.ending = ending
@@ -78,15 +79,31 @@ package struct PassThrough: Sendable {
         case .message:
             presentIsLast = true
         case .sync:
-            presentIsLast = type == .sync || type == .query
+            hasEndedCopy = hasEndedCopy || type == .copyDone || type == .copyFail
+            presentIsLast = type == .sync
         case .copy(let isExtended):
             guard type == .copyDone || type == .copyFail else { return }
+            hasEndedCopy = true
             if isExtended {
                 ending = .sync
             } else {
                 presentIsLast = true
             }
         }
+    }
+
+    /// The server waits for copy data, which may have begun to pass.
+    package mutating func copyBegan(isExtended: Bool) {
+        guard !hasEndedCopy else { return }
+        ending = .copy(isExtended: isExtended)
+        presentIsLast = false
+    }
+
+    /// The answer is complete: nothing follows but the rest of the present message. Returns whether there is none.
+    package mutating func answerEnded() -> Bool {
+        ending = .message
+        presentIsLast = true
+        return remaining == 0
     }
 
     /// The copy has failed on the server, which now drops copy messages: up to Sync in the extended protocol, or else only

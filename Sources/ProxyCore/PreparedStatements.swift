@@ -139,9 +139,9 @@ package struct PreparedOnServer: Sendable {
         name.isUnnamed ? unnamed : entries[name]?.generation
     }
 
-    /// The name in bytes, of a named statement that is prepared.
+    /// The name in bytes, of a statement that is prepared.
     package func bytes(of name: StatementName) -> [UInt8]? {
-        entries[name]?.name
+        name.isUnnamed ? unnamed.map { _ in [] } : entries[name]?.name
     }
 
     /// - Parameter bytes: the name; not needed for the unnamed statement.

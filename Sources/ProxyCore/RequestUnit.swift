@@ -14,6 +14,8 @@ package struct RequestUnit: Sendable, Equatable {
     package var length: Int
     package var ending: Ending
     package var isSimpleQuery = false
+    /// A simple query or a function call: one message, answered by itself.
+    package var isAlone = false
     /// The greatest effect of all its statements.
     package var effect: StatementEffect = .empty
     /// It parses or closes a named statement. The primary's connection knows all of a session's names.
@@ -48,12 +50,14 @@ package struct RequestUnitReader: Sendable {
         case unit(RequestUnit)
         /// Terminate.
         case terminate
-        /// So many bytes to throw away: copy messages after the copy has failed, as PostgreSQL drops them.
+        /// A copy message of so many bytes. Without a copy it is dropped, as PostgreSQL drops it: the copy may have failed.
         case drop(Int)
         /// What PostgreSQL would end the connection for.
         case violation(ErrorMessage)
     }
 
+    /// The copy message last read ends a copy.
+    package private(set) var endsCopy = false
     /// What the last unit does to prepared statements.
     package private(set) var operations: [StatementOperation] = []
 
@@ -84,9 +88,10 @@ package struct RequestUnitReader: Sendable {
             switch type {
             case .query, .functionCall:
                 guard isFirst else {
-                    // A query behind messages without Sync belongs to their implicit transaction.
+                    // The messages before it have no Sync: they are a unit that does not end by itself.
                     return finish(&unit, length: offset, ending: .flush)
                 }
+                unit.isAlone = true
                 if type == .query {
                     guard let effect = Self.effect(ofQuery: bytes, body, functions: functions) else {
                         return .violation(Self.malformed)
@@ -126,6 +131,7 @@ package struct RequestUnitReader: Sendable {
                 return finish(&unit, length: end, ending: .ready)
             case .copyData, .copyDone, .copyFail:
                 guard isFirst else { return finish(&unit, length: offset, ending: .flush) }
+                endsCopy = type != .copyData
                 return .drop(end)
             case .terminate:
                 return finish(&unit, length: offset, ending: .flush)
