@@ -103,7 +103,7 @@ let package = Package(
         tests("PostgresWireTests", ["PostgresWire"]),
         tests("PostgresAuthTests", ["PostgresAuth", crypto]),
         tests("TopologyTests", ["Topology"]),
-        tests("ProxyCoreTests", ["ProxyCore", "PostgresWire", "QueryAnalysis", "Topology"]),
+        tests("ProxyCoreTests", ["ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]),
         tests("ReactorTests", ["Reactor"]),
         // These run the program itself, too.
         tests("ArchiveTests", ["Archive", "slipstream"]),

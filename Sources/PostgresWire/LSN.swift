@@ -12,11 +12,14 @@ package struct LSN: Hashable, Comparable, Sendable, RawRepresentable {
     /// Parses PostgreSQL's text form; `nil` when the text is not one.
     package init?(_ text: some StringProtocol) {
         let halves = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard halves.count == 2,
-            let high = UInt32(halves[0], radix: 16),
-            let low = UInt32(halves[1], radix: 16)
-        else { return nil }
+        guard halves.count == 2, let high = Self.half(halves[0]), let low = Self.half(halves[1]) else { return nil }
         self.init(rawValue: UInt64(high) << 32 | UInt64(low))
+    }
+
+    /// One to eight hexadecimal digits; a sign, which Swift would read, is none.
+    private static func half(_ text: some StringProtocol) -> UInt32? {
+        guard (1...8).contains(text.utf8.count), let first = text.first, first.isHexDigit else { return nil }
+        return UInt32(text, radix: 16)
     }
 
     package static func < (left: LSN, right: LSN) -> Bool {

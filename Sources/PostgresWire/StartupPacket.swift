@@ -76,6 +76,11 @@ package struct StartupMessage: Sendable, Equatable {
         package var name: String
         /// Bytes, because nothing says yet which encoding they are in.
         package var value: [UInt8]
+
+        package init(name: String, value: [UInt8]) {
+            self.name = name
+            self.value = value
+        }
     }
 
     package var minorVersion: Int
@@ -100,7 +105,12 @@ package struct StartupMessage: Sendable, Equatable {
 
     /// Protocol extensions that were asked for (`_pq_.*`); none is known here.
     package var extensions: [String] {
-        parameters.map(\.name).filter { $0.hasPrefix("_pq_.") }
+        parameters.map(\.name).filter(Self.isExtension)
+    }
+
+    /// Compared byte by byte, as PostgreSQL does: for `hasPrefix` a letter with an accent behind is another letter.
+    private static func isExtension(_ name: String) -> Bool {
+        name.utf8.starts(with: "_pq_.".utf8)
     }
 
     /// The packet to send to a server: version 3.0, without protocol extensions.
@@ -108,7 +118,7 @@ package struct StartupMessage: Sendable, Equatable {
         var writer = MessageWriter()
         writer.lengthPrefixed { writer in
             writer.int32(0x0003_0000)
-            for parameter in parameters where !parameter.name.hasPrefix("_pq_.") {
+            for parameter in parameters where !Self.isExtension(parameter.name) {
                 writer.string(parameter.name)
                 writer.raw(parameter.value)
                 writer.byte(0)

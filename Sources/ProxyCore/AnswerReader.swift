@@ -29,7 +29,9 @@ package struct AnswerReader: Sendable {
         }
         guard offset < bytes.byteCount else { return .end }
         guard let header = MessageHeader(bytes, at: offset) else { return .incomplete }
-        guard let type = BackendMessage(rawValue: header.type), header.length >= 4 else { return .garbage }
+        guard let type = BackendMessage(rawValue: header.type), header.length >= 4,
+            type != .readyForQuery || header.bodySize == 1
+        else { return .garbage }
         let start = offset
         let end = start + header.totalSize
         if end <= bytes.byteCount {
@@ -59,12 +61,12 @@ package struct AnswerReader: Sendable {
 
     private static func mustBeSeenWhole(_ type: BackendMessage) -> Bool {
         switch type {
-        case .copyData, .dataRow, .functionCallResponse, .parameterDescription, .rowDescription, .notificationResponse,
-            .noticeResponse:
+        case .copyData, .dataRow, .functionCallResponse, .parameterDescription, .rowDescription:
             false
         case .authentication, .backendKeyData, .bindComplete, .closeComplete, .commandComplete, .copyBothResponse,
             .copyDone, .copyInResponse, .copyOutResponse, .emptyQueryResponse, .errorResponse,
-            .negotiateProtocolVersion, .noData, .parameterStatus, .parseComplete, .portalSuspended, .readyForQuery:
+            .negotiateProtocolVersion, .noData, .noticeResponse, .notificationResponse, .parameterStatus,
+            .parseComplete, .portalSuspended, .readyForQuery:
             true
         }
     }

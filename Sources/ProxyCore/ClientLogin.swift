@@ -43,6 +43,9 @@ package struct ClientLogin: ~Copyable {
     /// Runs from `awaitingInitialResponse` on.
     private var scram: SCRAMServer?
     private var state: State = .awaitingStartup
+    /// Requests for encryption that were declined. None may come twice: a client that repeats them and never reads the
+    /// answers would have them pile up before it has shown who it is.
+    private var declined: Set<Int32> = []
 
     package init() {}
 
@@ -132,6 +135,15 @@ package struct ClientLogin: ~Copyable {
     private mutating func started(_ packet: StartupPacket, _ length: Int, isLast: Bool) -> OnBytes {
         switch packet {
         case .sslRequest, .gssEncryptionRequest:
+            let code =
+                packet == .sslRequest ? StartupPacket.sslRequestCode : StartupPacket.gssEncryptionRequestCode
+            guard declined.insert(code).inserted else {
+                return started(
+                    .unsupportedVersion(major: Int(code >> 16), minor: Int(code & 0xFFFF)),
+                    length,
+                    isLast: isLast
+                )
+            }
             // Bytes sent before our answer could be taken for encrypted ones (CVE-2021-23222).
             guard isLast else {
                 let kind = packet == .sslRequest ? "SSL" : "GSSAPI encryption"

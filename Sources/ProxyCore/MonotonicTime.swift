@@ -12,7 +12,8 @@ package struct MonotonicTime: Comparable, Hashable, Sendable {
     package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.nanoseconds < right.nanoseconds }
 
     package static func + (time: MonotonicTime, duration: Duration) -> MonotonicTime {
-        MonotonicTime(nanoseconds: time.nanoseconds &+ UInt64(max(0, duration.nanoseconds)))
+        let (sum, overflow) = time.nanoseconds.addingReportingOverflow(UInt64(max(0, duration.nanoseconds)))
+        return MonotonicTime(nanoseconds: overflow ? .max : sum)
     }
 }
 
@@ -20,7 +21,8 @@ extension Duration {
     /// Whole nanoseconds, saturating.
     package var nanoseconds: Int64 {
         let (seconds, attoseconds) = components
-        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        return overflow ? .max : product + attoseconds / 1_000_000_000
+        let (product, isTooLong) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, overflow) = product.addingReportingOverflow(attoseconds / 1_000_000_000)
+        return isTooLong || overflow ? (seconds < 0 ? .min : .max) : sum
     }
 }
