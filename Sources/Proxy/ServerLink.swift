@@ -37,6 +37,7 @@ final class ServerLink: StreamOwner {
     private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
     /// The ParameterStatus messages of the login.
     private(set) var parameterStatuses: [UInt8] = []
+    var hasASCIISafeEncoding: Bool { login.hasASCIISafeEncoding }
 
     var reader = AnswerReader()
     var prepared = PreparedOnServer()
@@ -62,6 +63,7 @@ final class ServerLink: StreamOwner {
         guard let stream = worker.makeStream(owner: self) else { return false }
         self.stream = stream
         stream.connect(address: address, port: port)
+        worker.limitTime(of: stream)
         return true
     }
 
@@ -82,8 +84,10 @@ final class ServerLink: StreamOwner {
 
     func popPending() -> PendingOperation? {
         guard pendingHead < pending.count else { return nil }
-        defer { pendingHead += 1 }
-        return pending[pendingHead]
+        let operation = pending[pendingHead]
+        pendingHead += 1
+        if pendingHead == pending.count { clearPending() }
+        return operation
     }
 
     /// Copies what pending operations still need of the unit, before its bytes are given away.
@@ -125,6 +129,10 @@ final class ServerLink: StreamOwner {
         if state == .ready {
             session.serverTookEverything(self)
         }
+    }
+
+    func streamTookTooLong(_ stream: Stream) {
+        if state == .connecting || state == .loggingIn { streamDidBreak(stream, code: ETIMEDOUT) }
     }
 
     func streamDidBreak(_ stream: Stream, code: Int32) {

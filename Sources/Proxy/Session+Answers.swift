@@ -51,6 +51,7 @@ extension Session {
                 if fields.isFatal {
                     // The connection ends. What the client is told depends on what runs, and on the session.
                     forward(link, input.buffer, start..<range.lowerBound)
+                    isMidMessage = false
                     link.lastWords = bytes.array(range)
                     link.close(politely: false)
                     linkBroke(link, reason: fields.message)
@@ -114,6 +115,8 @@ extension Session {
     /// Whether an error of this standby may be kept from the client, and the unit run on the primary.
     private func mayRepeat(on link: ServerLink) -> Bool {
         guard link.role == .standby, let current else { return false }
+        // Without a primary to ask, what the standby says is the answer.
+        guard worker.topology.primary?.state == .up else { return false }
         if transactionLink == nil { return current.isRepeatable }
         // The first statement of a transaction moves it, whatever it is: an error means that it has done nothing.
         return standbyTransaction?.hasAnswered == false && !current.hasForwarded && !current.isConsumed
@@ -176,6 +179,8 @@ extension Session {
             return
         }
         guard message.byteCount == 5 + 12, message.string(5..<message.byteCount - 1) == "DISCARD ALL" else { return }
+        // In a pipeline, what follows in the same unit may have left new state.
+        guard current?.unit.isSimpleQuery == true || requests.operations.count == 1 else { return }
         statements.removeAll()
         for link in links where link?.role == .primary { link?.prepared.removeAll() }
         route.discardedAll()

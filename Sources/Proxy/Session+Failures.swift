@@ -79,10 +79,15 @@ extension Session {
             lostTransaction = true
         }
         guard let unit = current, unit.link === link else { return }
-        if phase == .running { worker.unitsInFlight -= 1 }
+        if phase == .running {
+            worker.unitsInFlight -= 1
+            phase = .waiting
+        }
         current?.link = nil
         if unit.isRepeatable, !lostTransaction, !lostPrelude {
-            current?.tried |= 1 << link.node.rawValue
+            // A primary whose connection broke may be there all the same: it gets another try.
+            if link.role == .primary { current?.primaryBreaks += 1 }
+            if link.role == .standby || unit.primaryBreaks > 0 { current?.tried |= 1 << link.node.rawValue }
             choose()
             advance()
             return
@@ -119,15 +124,18 @@ extension Session {
         phase = .idle
         var writer = MessageWriter()
         message.write(to: &writer)
-        if let pass = passThrough, pass.ending != .copy(isExtended: false) {
-            // What still comes of the unit is thrown away, and ReadyForQuery follows behind it.
+        if passThrough != nil {
+            // What still comes of the unit is thrown away. ReadyForQuery follows behind it, but for a simple COPY: there the
+            // client, which sees the error, says nothing more, and only the present message has to be ended.
+            let isSimpleCopy = passThrough?.ending == .copy(isExtended: false)
+            if passThrough?.copyFailed() == true { passThrough = nil }
             passThroughLink = nil
+            throwAwaySaysReady = !isSimpleCopy
+            if isSimpleCopy { writer.readyForQuery(.idle) }
         } else if unit.unit.ending == .flush {
             if !unit.isConsumed { client.consume(unit.unit.length) }
             throwAway(until: .sync)
         } else {
-            passThrough = nil
-            passThroughLink = nil
             if !unit.isConsumed { client.consume(unit.unit.length) }
             writer.readyForQuery(.idle)
         }
@@ -140,6 +148,7 @@ extension Session {
         }
         if passThroughLink === link {
             passThroughLink = nil
+            if current?.link !== link { throwAwaySaysReady = false }
         }
     }
 
@@ -148,21 +157,36 @@ extension Session {
     func topologyChanged() {
         guard phase != .closed else { return }
         while links.count < worker.topology.nodes.count { links.append(nil) }
+        for case let link? in links where link.role != worker.topology[link.node].role && link.state != .closed {
+            // What it may be used for was decided by its role.
+            breakLink(link, reason: "its node has another role now")
+            guard phase != .closed else { return }
+        }
+        if phase == .openingFirstLink {
+            for case let link? in links where worker.topology[link.node].state == .down && link.state != .closed {
+                breakLink(link, reason: "the node is down")
+                return
+            }
+        }
         // A node that was lost takes units along that it has not begun to answer: they run again elsewhere.
         if let link = current?.link, worker.topology[link.node].state == .down, link.state != .closed,
             phase == .waiting || (phase == .running && current?.isRepeatable == true && link.role == .standby)
         {
-            let wasReady = link.state == .ready
-            link.close(politely: false)
-            if wasReady {
-                linkBroke(link, reason: "the node is down")
-            } else {
-                linkFailed(link, .unreachable("the node is down"))
-            }
+            breakLink(link, reason: "the node is down")
         }
         if phase == .waiting, current?.link == nil {
             choose()
             advance()
+        }
+    }
+
+    private func breakLink(_ link: ServerLink, reason: String) {
+        let wasReady = link.state == .ready
+        link.close(politely: false)
+        if wasReady {
+            linkBroke(link, reason: reason)
+        } else {
+            linkFailed(link, .unreachable(reason))
         }
     }
 

@@ -34,10 +34,8 @@ extension Session {
         case .authenticated(let key, let verifier, let reply, let consumed):
             client.consume(consumed)
             client.send(reply)
-            client.send(login?.negotiation ?? [])
             credential = .key(key, verifier)
             login = nil
-            functions = worker.functions(of: database)
             phase = .openingFirstLink
             client.receive()
             openFirstLink(tried: 0)
@@ -52,6 +50,7 @@ extension Session {
         case .success(let text):
             let random = Random.bytes(SCRAMNonce.randomByteCount)
             guard let reply = login?.verifierFound(text, secret: worker.mockSecret, random: random) else { return }
+            client.send(login?.negotiation ?? [])
             client.send(reply)
             advance()
         case .failure(let error):
@@ -74,6 +73,7 @@ extension Session {
             nodes.first { $0.role == .primary && $0.state == .up && tried & (1 << $0.id.rawValue) == 0 }
             ?? nodes.first { $0.servesReads && tried & (1 << $0.id.rawValue) == 0 }
             ?? nodes.first { $0.role == .primary && tried & (1 << $0.id.rawValue) == 0 }
+        guard phase == .openingFirstLink else { return }
         current = nil
         firstLinkTried = tried
         guard let candidate, openLink(to: candidate) != nil else {
@@ -98,7 +98,10 @@ extension Session {
     }
 
     func firstLinkIsReady(_ link: ServerLink) {
+        // Only now is it known that the database exists.
+        if functions == nil { functions = worker.functions(of: database) }
         guard functions?.isSettled == true else { return }
+        if !link.hasASCIISafeEncoding { route.inheritState() }
         var writer = MessageWriter()
         writer.authenticationOk()
         writer.raw(link.parameterStatuses)

@@ -39,6 +39,8 @@ extension Session {
             awaitClient()
             return false
         }
+        // Neither a client nor a server that does not read is sent to without end.
+        if client.isSending || current?.link?.stream.isSending == true { return false }
         let functions = self.functions?.catalog ?? FunctionCatalog()
         switch requests.read(client.unread.bytes, statements: statements, functions: functions) {
         case .incomplete(let unit):
@@ -456,6 +458,8 @@ extension Session {
         passThrough = nil
         passThroughLink = nil
         if wasThrownAway {
+            defer { throwAwaySaysReady = true }
+            guard throwAwaySaysReady else { return }
             var writer = MessageWriter()
             writer.readyForQuery(transactionLink == nil ? .idle : .failed)
             client.send(writer.bytes)
@@ -466,7 +470,7 @@ extension Session {
 
     /// The server has taken what was sent to it: the sign to pass on more.
     func serverTookEverything(_ link: ServerLink) {
-        if passThroughLink === link {
+        if passThroughLink === link || (current?.link === link && current?.expectsReady == false) {
             advance()
         }
     }
@@ -475,5 +479,6 @@ extension Session {
     func throwAway(until ending: PassThrough.Ending) {
         passThrough = PassThrough(ending: ending)
         passThroughLink = nil
+        throwAwaySaysReady = true
     }
 }

@@ -42,6 +42,8 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
+        /// How often the primary's connection broke under it.
+        var primaryBreaks = 0
 
         /// Whether it may run twice: it reads, and nothing of the answer has been shown.
         var isRepeatable: Bool {
@@ -95,6 +97,8 @@ final class Session: StreamOwner {
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
     var passThrough: PassThrough?
     var passThroughLink: ServerLink?
+    /// ReadyForQuery is due behind what is thrown away.
+    var throwAwaySaysReady = true
     /// A message to the client was begun and is not complete: nothing else can be said to it.
     var isMidMessage = false
     /// Nodes that failed when the first server connection was opened.
@@ -151,6 +155,8 @@ final class Session: StreamOwner {
         advance()
     }
 
+    func streamTookTooLong(_ stream: Stream) {}
+
     func streamDidBreak(_ stream: Stream, code: Int32) {
         if code == 0, phase != .login, phase != .openingFirstLink {
             clientHasFinished = true
@@ -166,5 +172,6 @@ final class Session: StreamOwner {
         for case let link? in links where link.state == .ready {
             resume(link)
         }
+        if client.hasUnread, phase == .idle || phase == .running { advance() }
     }
 }

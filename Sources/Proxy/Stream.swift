@@ -11,6 +11,8 @@ protocol StreamOwner: AnyObject {
     func streamDidConnect(_ stream: Stream)
     /// The peer has closed or the connection failed; `code` is an errno, 0 after an orderly end.
     func streamDidBreak(_ stream: Stream, code: Int32)
+    /// The time that was set with `Worker.limitTime` is over.
+    func streamTookTooLong(_ stream: Stream)
 }
 
 /// One connected socket of a worker: what it has received and not worked off, and what it has still to send.
@@ -54,6 +56,7 @@ final class Stream {
     private(set) var isClosing = false
     private var closesWhenSent = false
     private var cancelled = false
+    private var isForgotten = false
 
     init(index: Int, descriptor: Int32, worker: Worker, owner: any StreamOwner) {
         self.index = index
@@ -138,7 +141,10 @@ final class Stream {
         }
         guard !isReceiving, !isClosing, !hasEnded else { return false }
         makeRoom()
-        guard let room = self.input, room.end < BufferPool.bufferSize else { return false }
+        guard let room = self.input, room.end < BufferPool.bufferSize else {
+            worker.retryReceive(self)
+            return false
+        }
         isReceiving = true
         receivesIntoInput = true
         let memory = reactor.buffers.memory(of: room.buffer)
@@ -240,7 +246,7 @@ final class Stream {
         var rest = bytes[...]
         while !rest.isEmpty {
             guard let buffer = reactor.buffers.take() else {
-                owner?.streamDidBreak(self, code: ENOBUFS)
+                worker.breakLater(self)
                 return
             }
             let part = rest.prefix(BufferPool.bufferSize)
@@ -330,6 +336,14 @@ final class Stream {
         }
     }
 
+    func tookTooLong() {
+        owner?.streamTookTooLong(self)
+    }
+
+    func breakNow() {
+        if !isClosing { owner?.streamDidBreak(self, code: ENOBUFS) }
+    }
+
     /// Gives up what is still to be sent.
     func abandon() {
         guard !cancelled else { return }
@@ -346,7 +360,7 @@ final class Stream {
     }
 
     private func closeIfQuiet() {
-        if current != nil, closesWhenSent { return }
+        if isForgotten || (current != nil && closesWhenSent) { return }
         if isReceiving || current != nil || isConnecting {
             cancelOutstanding()
             return
@@ -355,6 +369,7 @@ final class Stream {
             reactor.buffers.release(input.buffer)
             self.input = nil
         }
+        isForgotten = true
         reactor.close(descriptor)
         worker.forget(self)
     }

@@ -124,6 +124,7 @@ final class Worker: @unchecked Sendable {
         switch kind {
         case .accept:
             accepted(completion.result, on: index)
+            if completion.result >= 0, completion.isLast { accept(on: index) }
         case .connect:
             streams[index]?.didConnect(completion.result)
         case .receive:
@@ -155,6 +156,10 @@ final class Worker: @unchecked Sendable {
             break  // the loop looks whether it is over
         case .receiveAgain(let index, let serial):
             if streamSerials[index] == serial { streams[index]?.receive() }
+        case .tookTooLong(let index, let serial):
+            if streamSerials[index] == serial { streams[index]?.tookTooLong() }
+        case .breakNow(let index, let serial):
+            if streamSerials[index] == serial { streams[index]?.breakNow() }
         }
     }
 
@@ -316,6 +321,19 @@ final class Worker: @unchecked Sendable {
         )
     }
 
+    /// A connection to a node gets this long to be of use.
+    func limitTime(of stream: Stream) {
+        timers.add(
+            .tookTooLong(stream: stream.index, serial: streamSerials[stream.index]),
+            at: now + .seconds(10)
+        )
+    }
+
+    /// No buffer could be had for what must be sent: the stream is lost, which its owner learns from the loop.
+    func breakLater(_ stream: Stream) {
+        timers.add(.breakNow(stream: stream.index, serial: streamSerials[stream.index]), at: now)
+    }
+
     /// No buffer could be lent: try again when some will have been returned.
     func retryReceive(_ stream: Stream) {
         timers.add(
@@ -423,6 +441,7 @@ final class Worker: @unchecked Sendable {
             return
         }
         canceller.stream = stream
+        limitTime(of: stream)
         stream.connect(address: address, port: port)
     }
 }
@@ -445,6 +464,7 @@ private final class Canceller: StreamOwner {
     func streamDidReceive(_ stream: Stream) { end() }
     func streamDidSendAll(_ stream: Stream) {}
     func streamDidBreak(_ stream: Stream, code: Int32) { end() }
+    func streamTookTooLong(_ stream: Stream) { end() }
 
     func end() {
         stream?.close()

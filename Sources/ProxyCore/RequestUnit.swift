@@ -27,6 +27,12 @@ package struct RequestUnit: Sendable, Equatable {
         self.length = length
         self.ending = ending
     }
+
+    /// A message of it is malformed: the primary says in what way.
+    mutating func isMalformed() {
+        isOpaque = true
+        effect = max(effect, .write)
+    }
 }
 
 /// What a message of a unit does to prepared statements; in the order of the messages.
@@ -60,6 +66,9 @@ package struct RequestUnitReader: Sendable {
     package private(set) var endsCopy = false
     /// What the last unit does to prepared statements.
     package private(set) var operations: [StatementOperation] = []
+    // The names in them.
+    private var parsed: Set<StatementName> = []
+    private var used: Set<StatementName> = []
 
     package init() {}
 
@@ -70,6 +79,8 @@ package struct RequestUnitReader: Sendable {
         functions: borrowing FunctionCatalog
     ) -> OnBytes {
         operations.removeAll(keepingCapacity: true)
+        parsed.removeAll(keepingCapacity: true)
+        used.removeAll(keepingCapacity: true)
         var unit = RequestUnit(length: 0, ending: .ready)
         var flushEnd: Int?
         var offset = 0
@@ -93,27 +104,33 @@ package struct RequestUnitReader: Sendable {
                 }
                 unit.isAlone = true
                 if type == .query {
-                    guard let effect = Self.effect(ofQuery: bytes, body, functions: functions) else {
-                        return .violation(Self.malformed)
-                    }
                     unit.isSimpleQuery = true
-                    unit.effect = effect
+                    if let effect = Self.effect(ofQuery: bytes, body, functions: functions) {
+                        unit.effect = effect
+                    } else {
+                        unit.isMalformed()
+                    }
                 } else {
                     unit.effect = .sessionState
                 }
                 return finish(&unit, length: end, ending: .ready)
             case .parse:
-                guard parse(bytes, body, messageStart: offset, functions: functions, into: &unit) else {
-                    return .violation(Self.malformed)
+                if !parse(bytes, body, messageStart: offset, functions: functions, into: &unit) {
+                    unit.isMalformed()
                 }
             case .bind:
-                guard let portalEnd = bytes.terminator(from: body.lowerBound, before: end),
+                if let portalEnd = bytes.terminator(from: body.lowerBound, before: end),
                     let nameEnd = bytes.terminator(from: portalEnd + 1, before: end)
-                else { return .violation(Self.malformed) }
-                use(StatementName(bytes.extracting(portalEnd + 1..<nameEnd)), executes: true, statements, into: &unit)
+                {
+                    let name = StatementName(bytes.extracting(portalEnd + 1..<nameEnd))
+                    use(name, executes: true, statements, into: &unit)
+                } else {
+                    unit.isMalformed()
+                }
             case .describe, .close:
                 guard body.count >= 2, let nameEnd = bytes.terminator(from: body.lowerBound + 1, before: end) else {
-                    return .violation(Self.malformed)
+                    unit.isMalformed()
+                    break
                 }
                 let isStatement = bytes.byte(at: body.lowerBound) == UInt8(ascii: "S")
                 let name = StatementName(bytes.extracting(body.lowerBound + 1..<nameEnd))
@@ -190,6 +207,7 @@ package struct RequestUnitReader: Sendable {
                 effect: effect
             )
         )
+        parsed.insert(name)
         unit.effect = max(unit.effect, effect)
         if !name.isUnnamed { unit.changesNames = true }
         return true
@@ -201,10 +219,8 @@ package struct RequestUnitReader: Sendable {
         _ statements: borrowing PreparedStatements,
         into unit: inout RequestUnit
     ) {
-        for case .parse(name, _, _, _) in operations { return }
-        if !operations.contains(.use(name)) {
-            operations.append(.use(name))
-        }
+        if parsed.contains(name) { return }
+        if used.insert(name).inserted { operations.append(.use(name)) }
         guard let effect = statements.effect(of: name) else {
             unit.isOpaque = true
             unit.effect = max(unit.effect, .sessionState)
@@ -214,8 +230,6 @@ package struct RequestUnitReader: Sendable {
             unit.effect = max(unit.effect, effect)
         }
     }
-
-    private static let malformed = ErrorMessage(.fatal, .protocolViolation, "invalid message format")
 
     private static func invalidType(_ type: UInt8) -> ErrorMessage {
         ErrorMessage(.fatal, .protocolViolation, "invalid frontend message type \(type)")

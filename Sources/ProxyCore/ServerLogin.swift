@@ -17,6 +17,10 @@ package struct ServerLogin: ~Copyable {
     private var scram: SCRAMClient
     /// The ParameterStatus messages, as they came.
     package private(set) var parameterStatuses: [UInt8] = []
+    /// The client's encoding is one in which every byte below 128 is the ASCII character: the lexer may trust what it sees.
+    ///
+    /// Source: PostgreSQL manual, "Supported Character Sets": those that a server cannot use are the others.
+    package private(set) var hasASCIISafeEncoding = true
     package private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
 
     package init(credential: SCRAMClient.Credential, random: [UInt8]) {
@@ -81,6 +85,10 @@ package struct ServerLogin: ~Copyable {
         }
     }
 
+    private static let clientOnlyEncodings: Set = [
+        "BIG5", "GB18030", "GBK", "JOHAB", "SJIS", "SHIFT_JIS_2004", "UHC",
+    ]
+
     private static func mechanisms(_ body: RawSpan) -> [String] {
         var names: [String] = []
         var offset = 4
@@ -93,7 +101,12 @@ package struct ServerLogin: ~Copyable {
 
     /// The endpoint is the logical primary: `in_hot_standby` is off, whichever node answered.
     private mutating func appendParameter(_ message: RawSpan, _ body: RawSpan) {
-        if let end = body.terminator(from: 0, before: body.byteCount), body.string(0..<end) == "in_hot_standby" {
+        let end = body.terminator(from: 0, before: body.byteCount) ?? 0
+        let name = body.string(0..<end)
+        if name == "client_encoding", let valueEnd = body.terminator(from: end + 1, before: body.byteCount) {
+            hasASCIISafeEncoding = !Self.clientOnlyEncodings.contains(body.string(end + 1..<valueEnd).uppercased())
+        }
+        if name == "in_hot_standby" {
             var writer = MessageWriter()
             writer.parameterStatus("in_hot_standby", "off")
             parameterStatuses += writer.bytes

@@ -189,7 +189,7 @@ final class EpollLoop {
             case -EAGAIN: return
             case -EINTR, -ECONNABORTED: continue
             default:
-                complete(token, result)
+                complete(token, result, isLast: result < 0)
                 if result < 0 {
                     descriptors[Int(descriptor)].acceptToken = nil
                 }
@@ -256,7 +256,7 @@ final class EpollLoop {
         }
     }
 
-    private func complete(_ token: UInt64, _ result: Int32, _ buffer: BufferID? = nil) {
-        completions.append(Completion(token: token, result: result, buffer: buffer))
+    private func complete(_ token: UInt64, _ result: Int32, _ buffer: BufferID? = nil, isLast: Bool = true) {
+        completions.append(Completion(token: token, result: result, buffer: buffer, isLast: isLast))
     }
 }

@@ -9,6 +9,8 @@ package struct Completion {
     package var result: Int32
     /// The buffer lent to a `receive`; the receiver of the completion now holds it.
     package var buffer: BufferID?
+    /// The operation has ended: an `accept` has to be started again.
+    package var isLast = true
 }
 
 /// Why a loop could not be made.

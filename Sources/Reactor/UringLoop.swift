@@ -139,7 +139,8 @@ final class UringLoop {
             providedTarget = min(providedTarget * 2, BufferPool.capacity / 2)
             provideBuffers()
         }
-        return Completion(token: entry.user_data, result: entry.result, buffer: buffer)
+        let isLast = entry.flags & UInt32(IORING_CQE_F_MORE) == 0
+        return Completion(token: entry.user_data, result: entry.result, buffer: buffer, isLast: isLast)
     }
 
     /// Keeps the kernel supplied: half the target is the sign to fill up.
