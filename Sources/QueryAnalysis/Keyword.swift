@@ -45,7 +45,8 @@ struct KeywordEntry {
     static let none = KeywordEntry(keyword: .none, start: .other, traits: [])
 }
 
-/// The first 17 bytes of a word in lower case, as many as the longest key word has (`current_timestamp`), and its length.
+/// The first 17 bytes of a word in lower case, as many as the longest key word has (`current_timestamp`), and its
+/// length.
 ///
 /// All of them count: a function may be called `current_timestamq`.
 struct KeywordKey: Equatable {
