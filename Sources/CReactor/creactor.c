@@ -2,6 +2,8 @@
 #include "creactor.h"
 
 #include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -9,21 +11,72 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int creactor_ring_init(struct io_uring *ring, unsigned entries) {
+enum { group = 0 };
+
+struct creactor_ring {
+    struct io_uring ring;
+    struct io_uring_buf_ring *buffers;
+    unsigned buffer_count;
+};
+
+static struct io_uring_buf_ring *register_buffers(struct io_uring *ring, unsigned count) {
+    size_t size = count * sizeof(struct io_uring_buf);
+    struct io_uring_buf_ring *buffers =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    if (buffers == MAP_FAILED) return NULL;
+    struct io_uring_buf_reg registration = {
+        .ring_addr = (uint64_t)(uintptr_t)buffers,
+        .ring_entries = count,
+        .bgid = group,
+    };
+    int result = io_uring_register_buf_ring(ring, &registration, 0);
+    if (result != 0) {
+        munmap(buffers, size);
+        errno = -result;
+        return NULL;
+    }
+    io_uring_buf_ring_init(buffers);
+    return buffers;
+}
+
+struct creactor_ring *creactor_ring_create(unsigned entries, unsigned buffers, int *error) {
+    struct creactor_ring *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        *error = ENOMEM;
+        return NULL;
+    }
     struct io_uring_params parameters;
     memset(&parameters, 0, sizeof parameters);
     // One thread submits, and completions are worked off only when that thread asks: no interrupts in between.
     parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
                        IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
     parameters.cq_entries = entries * 4;
-    int result = io_uring_queue_init_params(entries, ring, &parameters);
-    if (result == 0 && !(parameters.features & IORING_FEAT_EXT_ARG)) {
-        io_uring_queue_exit(ring);
-        return -ENOSYS;
+    int result = io_uring_queue_init_params(entries, &made->ring, &parameters);
+    if (result != 0) {
+        *error = -result;
+        free(made);
+        return NULL;
     }
-    if (result == 0) io_uring_register_ring_fd(ring);
-    return result;
+    made->buffer_count = buffers;
+    made->buffers = (parameters.features & IORING_FEAT_EXT_ARG) ? register_buffers(&made->ring, buffers) : NULL;
+    if (made->buffers == NULL) {
+        *error = (parameters.features & IORING_FEAT_EXT_ARG) ? errno : ENOSYS;
+        io_uring_queue_exit(&made->ring);
+        free(made);
+        return NULL;
+    }
+    io_uring_register_ring_fd(&made->ring);
+    return made;
 }
+
+void creactor_ring_destroy(struct creactor_ring *made) {
+    io_uring_unregister_buf_ring(&made->ring, group);
+    munmap(made->buffers, made->buffer_count * sizeof(struct io_uring_buf));
+    io_uring_queue_exit(&made->ring);
+    free(made);
+}
+
+void creactor_ring_submit(struct creactor_ring *made) { io_uring_submit(&made->ring); }
 
 // struct io_uring_getevents_arg of Linux 6.12; before that, the third field was padding that had to be 0.
 struct enter_argument {
@@ -34,8 +87,9 @@ struct enter_argument {
 };
 
 // Publishes the prepared submissions, submits them, and waits for `wanted` completions, all in one system call.
-int creactor_ring_wait(struct io_uring *ring, unsigned wanted, uint32_t min_wait_microseconds,
+int creactor_ring_wait(struct creactor_ring *made, unsigned wanted, uint32_t min_wait_microseconds,
                        int64_t timeout_nanoseconds) {
+    struct io_uring *ring = &made->ring;
     struct io_uring_sq *queue = &ring->sq;
     unsigned tail = queue->sqe_tail;
     if (queue->sqe_head != tail) {
@@ -63,7 +117,8 @@ int creactor_ring_wait(struct io_uring *ring, unsigned wanted, uint32_t min_wait
     return result < 0 ? -errno : (int)result;
 }
 
-unsigned creactor_ring_peek(struct io_uring *ring, struct creactor_cqe *out, unsigned capacity) {
+unsigned creactor_ring_peek(struct creactor_ring *made, struct creactor_cqe *out, unsigned capacity) {
+    const struct io_uring *ring = &made->ring;
     unsigned count = 0;
     unsigned head = *ring->cq.khead;
     unsigned tail = io_uring_smp_load_acquire(ring->cq.ktail);
@@ -72,7 +127,8 @@ unsigned creactor_ring_peek(struct io_uring *ring, struct creactor_cqe *out, uns
         const struct io_uring_cqe *cqe = &ring->cq.cqes[head & mask];
         out[count].user_data = cqe->user_data;
         out[count].result = cqe->res;
-        out[count].flags = cqe->flags;
+        out[count].buffer = cqe->flags & IORING_CQE_F_BUFFER ? (int32_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) : -1;
+        out[count].more = (cqe->flags & IORING_CQE_F_MORE) != 0;
         count++;
         head++;
     }
@@ -80,7 +136,8 @@ unsigned creactor_ring_peek(struct io_uring *ring, struct creactor_cqe *out, uns
     return count;
 }
 
-static struct io_uring_sqe *next_sqe(struct io_uring *ring) {
+static struct io_uring_sqe *next_sqe(struct creactor_ring *made) {
+    struct io_uring *ring = &made->ring;
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
     while (sqe == NULL) {
         io_uring_submit(ring);
@@ -89,20 +146,20 @@ static struct io_uring_sqe *next_sqe(struct io_uring *ring) {
     return sqe;
 }
 
-void creactor_ring_accept(struct io_uring *ring, int fd, uint64_t user_data) {
+void creactor_ring_accept(struct creactor_ring *ring, int fd, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_connect(struct io_uring *ring, int fd, const struct sockaddr *address, socklen_t length,
+void creactor_ring_connect(struct creactor_ring *ring, int fd, const struct sockaddr *address, socklen_t length,
                            uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_connect(sqe, fd, address, length);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_receive_lent(struct io_uring *ring, int fd, uint16_t group, uint64_t user_data) {
+void creactor_ring_receive_lent(struct creactor_ring *ring, int fd, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_recv(sqe, fd, NULL, 0, 0);
     // The peer answers later, never now: a first attempt would be wasted.
@@ -112,57 +169,33 @@ void creactor_ring_receive_lent(struct io_uring *ring, int fd, uint16_t group, u
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_receive(struct io_uring *ring, int fd, void *into, size_t capacity, uint64_t user_data) {
+void creactor_ring_receive(struct creactor_ring *ring, int fd, void *into, size_t capacity, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_recv(sqe, fd, into, capacity, 0);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_send(struct io_uring *ring, int fd, const void *bytes, size_t count, uint64_t user_data) {
+void creactor_ring_send(struct creactor_ring *ring, int fd, const void *bytes, size_t count, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_send(sqe, fd, bytes, count, MSG_WAITALL | MSG_NOSIGNAL);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_read(struct io_uring *ring, int fd, void *into, unsigned capacity, uint64_t user_data) {
+void creactor_ring_read(struct creactor_ring *ring, int fd, void *into, unsigned capacity, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_read(sqe, fd, into, capacity, 0);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void creactor_ring_cancel(struct io_uring *ring, int fd, uint64_t user_data) {
+void creactor_ring_cancel(struct creactor_ring *ring, int fd, uint64_t user_data) {
     struct io_uring_sqe *sqe = next_sqe(ring);
     io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
     io_uring_sqe_set_data64(sqe, user_data);
 }
 
-struct io_uring_buf_ring *creactor_buffers_register(struct io_uring *ring, unsigned entries, uint16_t group) {
-    size_t size = entries * sizeof(struct io_uring_buf);
-    struct io_uring_buf_ring *buffers =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
-    if (buffers == MAP_FAILED) return NULL;
-    struct io_uring_buf_reg registration = {
-        .ring_addr = (uint64_t)(uintptr_t)buffers,
-        .ring_entries = entries,
-        .bgid = group,
-    };
-    if (io_uring_register_buf_ring(ring, &registration, 0) != 0) {
-        munmap(buffers, size);
-        return NULL;
-    }
-    io_uring_buf_ring_init(buffers);
-    return buffers;
-}
-
-void creactor_buffers_free(struct io_uring *ring, struct io_uring_buf_ring *buffers, unsigned entries, uint16_t group) {
-    io_uring_unregister_buf_ring(ring, group);
-    munmap(buffers, entries * sizeof(struct io_uring_buf));
-}
-
-void creactor_buffers_provide(struct io_uring_buf_ring *buffers, unsigned entries, void *address, unsigned size,
-                              uint16_t id) {
-    io_uring_buf_ring_add(buffers, address, size, id, io_uring_buf_ring_mask(entries), 0);
-    io_uring_buf_ring_advance(buffers, 1);
+void creactor_ring_provide(struct creactor_ring *made, void *address, unsigned size, uint16_t id) {
+    io_uring_buf_ring_add(made->buffers, address, size, id, io_uring_buf_ring_mask(made->buffer_count), 0);
+    io_uring_buf_ring_advance(made->buffers, 1);
 }
 
 int creactor_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }

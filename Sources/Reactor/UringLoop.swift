@@ -7,15 +7,13 @@ import Glibc
 /// Source: io_uring(7), io_uring_enter(2); `IORING_SETUP_DEFER_TASKRUN` needs Linux 6.1, the minimum wait 6.12.
 final class UringLoop {
     private static let entries: UInt32 = 4096
-    private static let group: UInt16 = 0
     private static let batch = 256
     private static let internalToken = UInt64.max
     private static let wakeToken = UInt64.max - 1
     private static let initiallyProvided = 64
 
-    private let ring: UnsafeMutablePointer<io_uring>
+    private let ring: OpaquePointer
     private let buffers: BufferPool
-    private let provided: UnsafeMutablePointer<io_uring_buf_ring>
     /// Buffers the kernel holds now, and how many it should.
     private var providedCount = 0
     private var providedTarget = UringLoop.initiallyProvided
@@ -31,18 +29,11 @@ final class UringLoop {
     init(buffers: BufferPool, wakeDescriptor: Int32) throws(ReactorError) {
         self.buffers = buffers
         self.wakeDescriptor = wakeDescriptor
-        ring = .allocate(capacity: 1)
-        let result = creactor_ring_init(ring, Self.entries)
-        guard result == 0 else {
-            ring.deallocate()
-            throw ReactorError(operation: "io_uring_setup", code: -result)
+        var code: Int32 = 0
+        guard let ring = creactor_ring_create(Self.entries, UInt32(BufferPool.capacity), &code) else {
+            throw ReactorError(operation: "io_uring_setup", code: code)
         }
-        guard let provided = creactor_buffers_register(ring, UInt32(BufferPool.capacity), Self.group) else {
-            io_uring_queue_exit(ring)
-            ring.deallocate()
-            throw ReactorError(operation: "io_uring_register (provided buffers)", code: errno)
-        }
-        self.provided = provided
+        self.ring = ring
         completions = .allocate(capacity: Self.batch)
         wakeBytes = .allocate(byteCount: 8, alignment: 8)
         address = .allocate(capacity: 1)
@@ -51,9 +42,7 @@ final class UringLoop {
     }
 
     deinit {
-        creactor_buffers_free(ring, provided, UInt32(BufferPool.capacity), Self.group)
-        io_uring_queue_exit(ring)
-        ring.deallocate()
+        creactor_ring_destroy(ring)
         completions.deallocate()
         wakeBytes.deallocate()
         address.deallocate()
@@ -69,11 +58,11 @@ final class UringLoop {
             creactor_ring_connect(ring, descriptor, pointer, socklen_t(MemoryLayout<sockaddr_in>.size), token)
         }
         // The kernel copies the address when the request is submitted; submit before the memory is used again.
-        io_uring_submit(ring)
+        creactor_ring_submit(ring)
     }
 
     func receive(_ descriptor: Int32, token: UInt64) {
-        creactor_ring_receive_lent(ring, descriptor, Self.group, token)
+        creactor_ring_receive_lent(ring, descriptor, token)
     }
 
     func receive(_ descriptor: Int32, into memory: UnsafeMutableRawBufferPointer, token: UInt64) {
@@ -125,8 +114,8 @@ final class UringLoop {
 
     private func completion(of entry: creactor_cqe) -> Completion {
         var buffer: BufferID?
-        if entry.flags & UInt32(IORING_CQE_F_BUFFER) != 0 {
-            let lent = BufferID(rawValue: UInt16(entry.flags >> 16))
+        if entry.buffer >= 0 {
+            let lent = BufferID(rawValue: UInt16(entry.buffer))
             buffers.didLend(lent)
             providedCount -= 1
             if entry.result > 0 {
@@ -139,8 +128,7 @@ final class UringLoop {
             providedTarget = min(providedTarget * 2, BufferPool.capacity / 2)
             provideBuffers()
         }
-        let isLast = entry.flags & UInt32(IORING_CQE_F_MORE) == 0
-        return Completion(token: entry.user_data, result: entry.result, buffer: buffer, isLast: isLast)
+        return Completion(token: entry.user_data, result: entry.result, buffer: buffer, isLast: !entry.more)
     }
 
     /// Keeps the kernel supplied: half the target is the sign to fill up.
@@ -148,13 +136,7 @@ final class UringLoop {
         guard providedCount < providedTarget / 2 + 1 else { return }
         while providedCount < providedTarget, let buffer = buffers.takeUnheld() {
             let memory = buffers.memory(of: buffer)
-            creactor_buffers_provide(
-                provided,
-                UInt32(BufferPool.capacity),
-                memory.baseAddress,
-                UInt32(memory.count),
-                buffer.rawValue
-            )
+            creactor_ring_provide(ring, memory.baseAddress, UInt32(memory.count), buffer.rawValue)
             providedCount += 1
         }
     }
