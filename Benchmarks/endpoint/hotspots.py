@@ -1,0 +1,5 @@
+"""--profile"""
+
+
+def check():
+    pass
