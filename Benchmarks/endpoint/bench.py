@@ -170,25 +170,30 @@ def verdicts(samples, arguments, peer):
     return lines, met
 
 
-def compare(arguments, clusters, scratch):
-    peer = None
-    try:
-        if arguments.peer == "pgbouncer":
-            peer = PgBouncer(arguments.pgbouncer, os.path.join(scratch, "pgbouncer"), arguments.clients)
-            peer.start({BACKENDS[cluster.backend]: cluster.direct() for cluster in clusters})
-        targets = []
-        for cluster in clusters:
-            server = BACKENDS[cluster.backend]
-            targets.append(Target(DIRECT, server, cluster.direct()))
-            if peer:
-                targets.append(Target(PEER, server, peer.login(server), peer.process.pid))
-            targets.append(Target(f"Slipstream {server}", server, cluster.endpoint(), cluster.process.pid))
-        description = machine(peer)
-        samples = measure(targets, arguments, peer, scratch)
-    finally:
+def serving(clusters, peer):
+    """Starts the peer, and names everything that pgbench can be pointed at."""
+    if peer:
+        peer.start({BACKENDS[cluster.backend]: cluster.direct() for cluster in clusters})
+    targets = []
+    for cluster in clusters:
+        server = BACKENDS[cluster.backend]
+        targets.append(Target(DIRECT, server, cluster.direct()))
         if peer:
-            peer.stop()
+            targets.append(Target(PEER, server, peer.login(server), peer.process.pid))
+        targets.append(Target(f"Slipstream {server}", server, cluster.endpoint(), cluster.process.pid))
+    return targets
 
+
+def profile(arguments, targets, peer, scratch):
+    print(machine(peer))
+    # One PgBouncer is enough: its servers are alike.
+    chosen = [target for target in targets if target.pid and (target.name != PEER or target is targets[1])]
+    hotspots.report(chosen, arguments, lambda target, mode: mode_for(target, mode, peer), scratch)
+
+
+def compare(arguments, targets, peer, scratch):
+    description = machine(peer)
+    samples = measure(targets, arguments, peer, scratch)
     print(description)
     print(
         f"pgbench -S, {arguments.clients} clients, scale {arguments.scale}; "
@@ -210,8 +215,6 @@ def compare(arguments, clusters, scratch):
 
 def main():
     arguments = parsed()
-    if arguments.profile:
-        hotspots.check()
 
     def interrupted(number, _):
         raise KeyboardInterrupt
@@ -221,18 +224,23 @@ def main():
     # The servers may run as another user, who has to get in.
     scratch = tempfile.mkdtemp(prefix="slipstream-bench-")
     os.chmod(scratch, 0o755)
-    clusters = []
+    clusters, peer = [], None
     try:
+        if arguments.profile:
+            hotspots.check()
         for backend in arguments.backends:
             note(f"Starting a cluster of one node ({BACKENDS[backend]})")
             directory = os.path.join(scratch, backend)
             clusters.append(Cluster(arguments.slipstream, directory, backend, directory + ".log"))
             clusters[-1].start()
             clusters[-1].fill(arguments.scale)
+        if arguments.peer == "pgbouncer":
+            peer = PgBouncer(arguments.pgbouncer, os.path.join(scratch, "pgbouncer"), arguments.clients)
+        targets = serving(clusters, peer)
         if arguments.profile:
-            hotspots.report(arguments, clusters, scratch)
+            profile(arguments, targets, peer, scratch)
             return 0
-        met = compare(arguments, clusters, scratch)
+        met = compare(arguments, targets, peer, scratch)
         return 0 if met or not arguments.check else 1
     except (SetupError, RuntimeError) as error:
         note(f"error: {error}")
@@ -244,6 +252,8 @@ def main():
         # Nobody interrupts the tidying up.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        if peer:
+            peer.stop()
         for cluster in clusters:
             cluster.stop()
         shutil.rmtree(scratch, ignore_errors=True)
