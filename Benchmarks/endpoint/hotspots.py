@@ -9,7 +9,7 @@ import subprocess
 from measure import run
 from targets import SetupError, stop
 
-TOP = 25
+TOP, TOP_OWN = 25, 15
 
 # A sample belongs to the first group that matches one of its frames, looked at from the innermost outwards: the kernel's
 # helpers count where they were called from.
@@ -134,8 +134,15 @@ def report(targets, arguments, mode_for, scratch):
         ])
 
         for profile in profiles:
-            print(f"\nThe {TOP} hottest symbols, {profile.target.name}, {mode_for(profile.target, mode)}\n")
-            hottest = profile.symbols.most_common(TOP)
-            names = demangled([symbol for (symbol, _), _ in hottest])
-            for name, ((_, group), count) in zip(names, hottest):
-                print(f"{100 * count / profile.total:5.1f} %  {group:30}  {name[:100]}")
+            title = f"{profile.target.name}, {mode_for(profile.target, mode)}"
+            hottest(f"The {TOP} hottest symbols, {title}", profile, profile.symbols.most_common(TOP))
+            own = [entry for entry in profile.symbols.most_common() if entry[0][1] in (OURS, RUNTIME)]
+            if own:
+                hottest(f"The {TOP_OWN} hottest outside the kernel, {title}", profile, own[:TOP_OWN])
+
+
+def hottest(title, profile, symbols):
+    print(f"\n{title}\n")
+    names = demangled([symbol for (symbol, _), _ in symbols])
+    for name, ((_, group), count) in zip(names, symbols):
+        print(f"{100 * count / profile.total:5.1f} %  {group:30}  {name[:100]}")

@@ -1,6 +1,7 @@
 """What one run of pgbench did, and what it cost the process in the middle."""
 
 import glob
+import math
 import os
 import subprocess
 import time
@@ -74,7 +75,7 @@ def latencies(prefix, since, until):
 def pgbench_command(arguments, mode, seconds, log=None):
     command = ["pgbench", "-n", "-S", "-M", mode, "-c", str(arguments.clients), "-j", str(arguments.jobs)]
     # Some more at the end: measuring is over before the clients are.
-    command += ["-T", str(int(seconds + arguments.warm_up + 1.5))]
+    command += ["-T", str(math.ceil(seconds + arguments.warm_up + 0.5))]
     return command + (["--log", "--log-prefix", log] if log else [])
 
 
