@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -225,6 +226,8 @@ int creactor_epoll_wait(int epoll, struct creactor_event *out, int capacity, int
 }
 
 int creactor_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+void creactor_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 
 int creactor_accept(int fd) {
     int result = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -82,6 +82,7 @@ final class Worker: @unchecked Sendable {
     /// Serves until told to stop. Runs on the worker's own thread.
     func run(kind: Reactor.Kind) throws(ReactorError) {
         reactor = try Reactor(kind: kind)
+        reactor.nameThread("worker \(number)")
         mailbox.setWaker(reactor.waker)
         tick()
         for index in listeners.indices { accept(on: index) }

@@ -68,6 +68,11 @@ package final class Reactor {
         Glibc.close(wakeDescriptor)
     }
 
+    /// Names the calling thread, as `top -H` shows it: 15 bytes at most.
+    package func nameThread(_ name: String) {
+        creactor_name_thread(name)
+    }
+
     /// Whether io_uring can be had, and if not, why.
     package static func uringProblem() -> ReactorError? {
         do throws(ReactorError) {

@@ -48,4 +48,5 @@ struct creactor_event {
 int creactor_epoll_wait(int epoll, struct creactor_event *out, int capacity, int timeout_milliseconds);
 
 int creactor_eventfd(void);
+void creactor_name_thread(const char *name);
 int creactor_accept(int fd);
