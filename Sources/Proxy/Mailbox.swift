@@ -1,9 +1,9 @@
+import PostgresWire
 import ProxyCore
 import QueryAnalysis
 import Reactor
 import Synchronization
 import Topology
-import PostgresWire
 
 /// What other threads tell a worker.
 enum Mail: Sendable {

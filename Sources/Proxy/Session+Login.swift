@@ -91,7 +91,8 @@ extension Session {
 
     /// The functions of the database are known: what waited for them may begin.
     func functionsSettled() {
-        guard phase == .openingFirstLink, let link = links.compactMap(\.self).first(where: { $0.state == .ready }) else {
+        guard phase == .openingFirstLink, let link = links.compactMap(\.self).first(where: { $0.state == .ready })
+        else {
             return
         }
         firstLinkIsReady(link)

@@ -354,7 +354,9 @@ final class Worker: @unchecked Sendable {
         guard result >= 0 else {
             guard !isStopping else { return }
             if result == -EMFILE || result == -ENFILE {
-                logger.error("cannot accept a client: \(String(cString: strerror(-result))); raise the limit (ulimit -n)")
+                logger.error(
+                    "cannot accept a client: \(String(cString: strerror(-result))); raise the limit (ulimit -n)"
+                )
             }
             timers.add(.acceptAgain(listener: listener), at: now + .milliseconds(100))
             return

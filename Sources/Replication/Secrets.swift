@@ -51,8 +51,10 @@ extension ClusterDirectory {
         // Source: PostgreSQL manual, "The Password File". Ports change, addresses do not.
         var lines = ""
         for (role, secret) in [(user, secrets.app), (superuser, secrets.superuser)] {
-            for host in ["127.0.0.1", "localhost", "::1"] {
-                lines += "\(host.replacing(":", with: "\\:")):*:*:\(role):\(secret.revealed)\n"
+            // The last is the directory of the endpoint's Unix-domain socket.
+            for host in ["127.0.0.1", "localhost", "::1", path] {
+                let field = host.replacing("\\", with: "\\\\").replacing(":", with: "\\:")
+                lines += "\(field):*:*:\(role):\(secret.revealed)\n"
             }
         }
         try FileSystem.replace(passwordFile, with: Array(lines.utf8), mode: 0o600, onlyIfDifferent: true)
