@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-from endpoint import HOST, PORT, PRIMARY, EndpointTestCase, direct, replayed
+from endpoint import HOST, NODES, PORT, PRIMARY, EndpointTestCase, direct, eventually, value
 from wire import Closed, Wire, fields, message
 
 # MARK: - Messages
@@ -185,8 +185,8 @@ def difference(exchanges, expected, found):
         endpoint = found[number] if number < len(found) else []
         if node == endpoint:
             continue
-        index = next(
-            (index for index, pair in enumerate(zip(node, endpoint)) if pair[0] != pair[1]), min(len(node), len(endpoint)))
+        differing = (index for index, pair in enumerate(zip(node, endpoint)) if pair[0] != pair[1])
+        index = next(differing, min(len(node), len(endpoint)))
         return "\n".join([
             f"exchange {number}, message {index} of {len(node)} and {len(endpoint)}",
             f"sent, cut at {list(exchange.cuts)[:10]}:", *(f"    {kind}" for kind in kinds(exchange.data)[:40]),
@@ -204,6 +204,7 @@ class DifferentialTestCase(EndpointTestCase):
     @classmethod
     def setUpClass(cls):
         cls.setup = direct(user="app")
+        cls.nodes = {name: direct(name) for name in NODES}
         cls.setup.execute("SET client_min_messages = error")
         cls.setup.execute("""
             DROP TABLE IF EXISTS kept, refusing CASCADE; DROP SEQUENCE IF EXISTS kept_numbers;
@@ -224,12 +225,22 @@ class DifferentialTestCase(EndpointTestCase):
     def tearDownClass(cls):
         cls.setup.execute("DROP TABLE kept, refusing CASCADE; DROP SEQUENCE kept_numbers")
         cls.setup.execute("DROP FUNCTION refuse, kept_same, kept_add CASCADE")
-        cls.setup.close()
+        for connection in (cls.setup, *cls.nodes.values()):
+            connection.close()
 
     @classmethod
     def reset(cls):
         cls.setup.execute("TRUNCATE kept; INSERT INTO kept SELECT n, 't' FROM generate_series(1, 20) n")
         cls.setup.execute("ALTER SEQUENCE kept_numbers RESTART")
+
+    @classmethod
+    def replayed(cls):
+        """As endpoint.replayed, by connections that stay."""
+        position = value(cls.nodes["primary"], "SELECT pg_current_wal_insert_lsn()::text")
+        for name, node in cls.nodes.items():
+            if name != "primary":
+                question = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn - 40"
+                eventually(f"{name} replays {position}", lambda: value(node, question, position))
 
     def kept(self):
         return self.setup.execute("SELECT n, s FROM kept ORDER BY 1, 2").fetchall()
@@ -237,7 +248,7 @@ class DifferentialTestCase(EndpointTestCase):
     def played(self, port, exchanges):
         self.reset()
         if port == PORT:
-            replayed()
+            self.replayed()
         with Conversation(port) as conversation:
             answers = conversation.log_in().play(exchanges)
         return answers, self.kept()

@@ -1,7 +1,7 @@
 """Random conversations, said to a node and through the endpoint, whose answers are compared.
 
---seed N begins with another one than SLIPSTREAM_SEED, or than a random one; --count N says how many there are. A failing
-conversation's seed is printed: `fuzzing.py --seed N --count 1` says it again.
+--seed N begins with another one than SLIPSTREAM_SEED, or than a random one; --count N says how many there are. A
+failing conversation's seed is printed: `fuzzing.py --seed N --count 1` says it again.
 """
 
 import argparse
@@ -26,12 +26,14 @@ from differential import (
 )
 from wire import query
 
-STATEMENTS = [
+READS = [
     "", "SELECT 1", "VALUES (1), (2)", "TABLE kept LIMIT 1", "SELECT n, s FROM kept WHERE n < 5 ORDER BY n",
     "SELECT * FROM kept ORDER BY n, s LIMIT 3", "SELECT count(*) FROM kept", "SELECT max(n) FROM kept_view",
     "SELECT n FROM generate_series(1, 50) n", "SELECT repeat('z', {size})", "SELECT pg_sleep(0.001)",
     "SELECT current_database() IS NOT NULL", "SELECT $1::text", "SELECT $1::int + 1", "SELECT s FROM kept WHERE n = $1",
     "SELECT 1/0", "SELEC", "SELECT * FROM nowhere", "SELECT 1; SELECT 2",
+]
+STATEMENTS = READS + [
     "INSERT INTO kept VALUES ({number}, 'n')", "UPDATE kept SET s = s || 'y' WHERE n = {number}",
     "DELETE FROM kept WHERE n = {number}", "SELECT * FROM kept ORDER BY n, s FOR UPDATE",
     "WITH x AS (INSERT INTO kept VALUES ({number}, 'c') RETURNING n) SELECT count(*) FROM x",
@@ -40,14 +42,16 @@ STATEMENTS = [
     "CREATE TEMP TABLE IF NOT EXISTS mine_{number} (n int)",
 ]
 QUERIES = STATEMENTS + [
-    "BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT a",
-    "ROLLBACK TO a", "BEGIN; SELECT 1", "SELECT 1; BEGIN; SELECT 2", "COMMIT; SELECT 7", "SELECT 1; SELECT 1/0; SELECT 2",
+    "BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION", "COMMIT", "END", "ROLLBACK", "ABORT",
+    "SAVEPOINT a", "ROLLBACK TO a", "BEGIN; SELECT 1", "SELECT 1; BEGIN; SELECT 2", "COMMIT; SELECT 7",
+    "SELECT 1; SELECT 1/0; SELECT 2",
     "INSERT INTO kept VALUES (900, 'm'); SELECT 1/0", "DEALLOCATE ALL", "DEALLOCATE s1", "DISCARD ALL",
     "PREPARE q1 AS SELECT 5", "EXECUTE q1", "DECLARE c1 CURSOR FOR SELECT n FROM generate_series(1, 9) n",
     "FETCH 2 FROM c1", "CLOSE c1", "/* x */ SELECT /* y /* z */ */ 3", "SELECT 'a' \"Z\" WHERE 1 = $1",
     "TRUNCATE kept; INSERT INTO kept SELECT n, 't' FROM generate_series(1, 20) n", "LOCK TABLE kept",
     "COPY kept TO STDOUT", "COPY (SELECT 1) TO STDOUT", "EXPLAIN (COSTS off) SELECT 1",
-    "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) INSERT INTO kept VALUES (5, 'e')", "DO $$BEGIN PERFORM 1; END$$",
+    "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) INSERT INTO kept VALUES (5, 'e')",
+    "DO $$BEGIN PERFORM 1; END$$",
     "RESET ALL", "RESET work_mem",
 ]
 # Small ones, and those about as long as a buffer.
@@ -57,6 +61,9 @@ SIZES = [3, 7, 100, 65_520, 65_535, 65_536, 65_537, 70_000, 131_072, 200_000]
 class Generator:
     def __init__(self, seed):
         self.random = random.Random(seed)
+        # A session that has written or set something stays on the primary: half of them only read, on all nodes.
+        only_reads = self.random.random() < 0.5
+        self.statements, self.queries = (READS, READS) if only_reads else (STATEMENTS, QUERIES)
 
     def conversation(self, length=25):
         return [self.exchange() for _ in range(length)]
@@ -67,7 +74,7 @@ class Generator:
         for _ in range(choose.choice([1, 1, 1, 2, 3, 6])):
             kind = choose.random()
             if kind < 0.35:
-                parts.append(query(self.statement(QUERIES)))
+                parts.append(query(self.statement(self.queries)))
                 count += 1
             elif kind < 0.40:
                 syncs = choose.randint(1, 3)
@@ -76,7 +83,7 @@ class Generator:
             else:
                 parts += [self.message() for _ in range(choose.choice([1, 2, 3, 5, 8]))]
                 if choose.random() < 0.5:
-                    parts.append(once(self.statement(STATEMENTS)))
+                    parts.append(once(self.statement(self.statements)))
                 parts.append(SYNC)
                 count += 1
         data = b"".join(parts)
@@ -86,14 +93,16 @@ class Generator:
 
     def message(self):
         choose = self.random
-        kind, name, portal = choose.random(), choose.choice(["", "", "s1", "s2", "s3"]), choose.choice(["", "", "p1", "p2"])
+        kind = choose.random()
+        name, portal = choose.choice(["", "", "s1", "s2", "s3"]), choose.choice(["", "", "p1", "p2"])
         if kind < 0.25:
-            return parse(name, self.statement(STATEMENTS))
+            return parse(name, self.statement(self.statements))
         if kind < 0.5:
             large = b"1" * choose.choice(SIZES) if choose.random() < 0.2 else b"9"
             return bind(portal, name, *choose.choice([(), (), (b"5",), (b"abc",), (None,), (large,)]))
         if kind < 0.75:
-            # Never an unnamed portal that something else has left: in an aborted transaction PostgreSQL 15 crashes there.
+            # Never an unnamed portal that something else has left: in an aborted transaction PostgreSQL 15 crashes
+            # there.
             return execute(portal or "p1", choose.choice([0, 0, 1, 2]))
         if kind < 0.85:
             return describe_statement(name) if choose.random() < 0.5 else describe_portal(portal)

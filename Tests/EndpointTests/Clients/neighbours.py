@@ -124,7 +124,8 @@ class Neighbours(EndpointTestCase):
         eventually("earlier clients are gone", lambda: server_processes() == 0)
         open_before = descriptors()
         for leave in (Conversation.close, Conversation.reset):
-            for statement in ("SELECT pg_sleep(0.5)", "SELECT txid_current(), pg_sleep(0.5)", "SELECT repeat('x', 1000000)"):
+            for statement in ("SELECT pg_sleep(0.5)", "SELECT txid_current(), pg_sleep(0.5)",
+                              "SELECT repeat('x', 1000000)"):
                 for _ in range(20):
                     gone = Conversation().log_in()
                     gone.send(query(statement))

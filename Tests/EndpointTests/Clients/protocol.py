@@ -78,7 +78,8 @@ case("several statements, an error in the middle",
      say(query("SELECT 1; INSERT INTO kept VALUES (803); SELECT 2")),
      say(query("BEGIN; SELECT 1; SELECT 1/0")), say(query("SELECT 1")), say(query("ROLLBACK")), COUNT)
 case("a transaction that begins and ends amid statements",
-     say(query("SELECT 1; BEGIN; SELECT 2")), say(query("INSERT INTO kept VALUES (804)")), say(query("COMMIT; SELECT 7")),
+     say(query("SELECT 1; BEGIN; SELECT 2")), say(query("INSERT INTO kept VALUES (804)")),
+     say(query("COMMIT; SELECT 7")),
      say(query("INSERT INTO kept VALUES (805); ROLLBACK; SELECT 8")), COUNT)
 case("queries one behind the other",
      say(query("SELECT 1") + query("SELECT 1/0") + query("INSERT INTO kept VALUES (806)") + query("SELECT 2"), count=4),
@@ -89,7 +90,8 @@ for number in range(2):
     statement = ("SELECT 1, 'two', n FROM kept WHERE n < 4", "INSERT INTO kept VALUES (807) RETURNING n")[number]
     data = query(statement)
     case(f"a query in one byte segments {number}", say(data, cuts=range(1, len(data))))
-    data = parse("s", statement) + describe_statement("s") + bind("", "s") + describe_portal("") + execute() + SYNC
+    data = parse("s", statement) + describe_statement("s") + bind("", "s") + describe_portal("")
+    data += execute() + SYNC
     case(f"extended messages in one byte segments {number}", say(data, cuts=range(1, len(data))))
 data = query("SELECT 1") + once("SELECT 2") + SYNC + query("SELECT 3")
 case("units cut within a message's head", *(say(data, cuts=(at,), count=3) for at in range(12, len(data), 3)))
@@ -106,7 +108,8 @@ for length in (65_520, 65_535, 65_536, 65_537, 65_541, 70_000, 131_072, 200_000,
     case(f"a parameter of {length:07} bytes", say(once("SELECT length($1::text)", b"x" * length) + SYNC),
          say(once("SELECT $1::text", b"x" * length) + SYNC))
 case("units that together fill a buffer", *(
-    say(query_of(length) + query("SELECT 1") + once("SELECT 2") + SYNC, count=3) for length in range(65_500, 65_537, 4)))
+    say(query_of(length) + query("SELECT 1") + once("SELECT 2") + SYNC, count=3)
+    for length in range(65_500, 65_537, 4)))
 case("a large query that fails halfway", say(query_of(70_000, "SELECT 1; SELECT 1/0; SELECT 2")), ALIVE)
 case("a large query with a second behind it, cut",
      *(say(query_of(70_000) + query("SELECT 2"), count=2, cuts=(at,)) for at in (1, 5, 65_535, 65_536, 69_999, 70_001)))
@@ -149,7 +152,8 @@ case("a name closed and taken in a unit that fails", say(parse("s", "SELECT 1") 
      *[run("s")] * 3, *[run("t")] * 3, say(parse("t", "SELECT 5") + SYNC), *[run("t")] * 3)
 case("DEALLOCATE of what was parsed", say(parse("s", "SELECT 1") + SYNC), run("s"), say(query("DEALLOCATE s")),
      *[run("s")] * 4, say(parse("s", "SELECT 5") + SYNC), *[run("s")] * 4)
-case("DEALLOCATE ALL and DISCARD ALL", say(parse("s", "SELECT 1") + SYNC), say(query("DEALLOCATE ALL")), *[run("s")] * 3,
+case("DEALLOCATE ALL and DISCARD ALL",
+     say(parse("s", "SELECT 1") + SYNC), say(query("DEALLOCATE ALL")), *[run("s")] * 3,
      say(parse("s", "SELECT 2") + SYNC), *[run("s")] * 3, say(query("DISCARD ALL")), *[run("s")] * 3,
      say(parse("s", "SELECT 3") + SYNC), *[run("s")] * 3)
 case("DEALLOCATE by extended messages", say(parse("s", "SELECT 1") + SYNC), say(once("DEALLOCATE s") + SYNC),
@@ -178,7 +182,8 @@ for begin in ("BEGIN", "BEGIN READ ONLY"):
          say(query("COMMIT")), say(execute("p", 2) + SYNC))
     case(f"two portals in turn after {begin}", say(query(begin)),
          say(parse("s", "SELECT n FROM kept ORDER BY n") + bind("p", "s") + bind("q", "s") + SYNC),
-         say(execute("p", 3) + execute("q", 1) + execute("p", 1) + SYNC), say(close_portal("p") + execute("q", 30) + SYNC),
+         say(execute("p", 3) + execute("q", 1) + execute("p", 1) + SYNC),
+         say(close_portal("p") + execute("q", 30) + SYNC),
          say(execute("p") + SYNC), say(query("ROLLBACK")))
     case(f"a portal that is taken after {begin}", say(query(begin)), say(SERIES + bind("p", "") + bind("p", "") + SYNC),
          say(query("SELECT 1")), say(query("ROLLBACK")))
@@ -224,8 +229,9 @@ case("a query behind messages without Sync shares their transaction",
      differs="the endpoint puts a Sync between them, which commits")
 case("a large query behind messages without Sync", say(once("SELECT 1") + query_of(70_000)), ALIVE,
      say(parse("", "SELEC") + query_of(70_000) + SYNC), ALIVE)
-case("units in one transaction", say(query("BEGIN") + once("INSERT INTO kept VALUES (819)") + SYNC + query("COMMIT"), count=3),
-     COUNT, say(query("BEGIN") + once("SELECT 1/0") + SYNC + once("SELECT 1") + SYNC + query("COMMIT"), count=4), COUNT)
+case("units in one transaction",
+     say(query("BEGIN") + once("INSERT INTO kept VALUES (819)") + SYNC + query("COMMIT"), count=3), COUNT,
+     say(query("BEGIN") + once("SELECT 1/0") + SYNC + once("SELECT 1") + SYNC + query("COMMIT"), count=4), COUNT)
 
 # MARK: - COPY
 
@@ -253,7 +259,8 @@ case("COPY in twice in one query, each answered", say(query(f"{COPY}; {COPY}"), 
 case("COPY in twice in one query, whose data does not wait",
      say(query(f"{COPY}; {COPY}") + ROW + COPY_DONE + ROW + COPY_DONE), ALIVE, COUNT)
 case("COPY in by a large query", say(query(f"{COPY} --{LARGE}"), until=b"GZ"), say(ROW + COPY_DONE), DIVIDED, COUNT)
-case("COPY in by a large query whose data does not wait", say(query(f"{COPY} --{LARGE}") + ROW + COPY_DONE), DIVIDED, COUNT)
+case("COPY in by a large query whose data does not wait",
+     say(query(f"{COPY} --{LARGE}") + ROW + COPY_DONE), DIVIDED, COUNT)
 case("COPY in of much data", OPENED, say(*[copy_data(b"902\tmuch\n" * 20_000)] * 5, COPY_DONE), DIVIDED, COUNT)
 case("COPY in of much data that fails at once", OPENED,
      say(copy_data(b"one\n"), *[copy_data(b"902\tmuch\n" * 20_000)] * 5, COPY_DONE), DIVIDED, COUNT)
@@ -264,7 +271,8 @@ case("COPY in by messages that fails by CopyFail", OPENED_BY_MESSAGES, say(ROW +
 case("COPY in by messages that fails by its data", OPENED_BY_MESSAGES,
      say(copy_data(b"one\n") + ROW + COPY_DONE + SYNC), DIVIDED, COUNT)
 case("COPY in by messages whose data does not wait", say(once(COPY) + ROW + COPY_DONE + SYNC), ALIVE, COUNT)
-case("COPY in by messages and Sync whose data does not wait", say(once(COPY) + SYNC + ROW + COPY_DONE + SYNC), ALIVE, COUNT)
+case("COPY in by messages and Sync whose data does not wait",
+     say(once(COPY) + SYNC + ROW + COPY_DONE + SYNC), ALIVE, COUNT)
 case("COPY in by messages whose data does not wait for Flush", say(once(COPY) + FLUSH + ROW + COPY_DONE + SYNC), ALIVE,
      COUNT)
 case("COPY in by messages and Flush", say(once(COPY) + FLUSH, until=b"G"), say(ROW + COPY_DONE + SYNC), ALIVE, COUNT)
@@ -377,7 +385,8 @@ for name, within, after in [
     ("a read and SET", ["SELECT 1", "SET work_mem = '99MB'", "SHOW work_mem"], [SHOWN] * 5),
     ("SET LOCAL", ["SET LOCAL work_mem = '99MB'", "SHOW work_mem"], [SHOWN] * 5),
     ("set_config", ["SELECT set_config('work_mem', '99MB', false)"], [SHOWN] * 5),
-    ("a cursor with hold", ["DECLARE c CURSOR WITH HOLD FOR SELECT n FROM kept ORDER BY n"], [say(query("FETCH c"))] * 3),
+    ("a cursor with hold", ["DECLARE c CURSOR WITH HOLD FOR SELECT n FROM kept ORDER BY n"],
+     [say(query("FETCH c"))] * 3),
     ("a cursor", ["DECLARE c CURSOR FOR SELECT n FROM kept ORDER BY n", "FETCH 2 FROM c", "CLOSE c"], []),
     ("PREPARE", ["PREPARE pp AS SELECT 1"], [say(query("EXECUTE pp"))] * 3),
     ("a read and PREPARE", ["SELECT 1", "PREPARE pp AS SELECT 1", "EXECUTE pp"], [say(query("EXECUTE pp"))] * 3),
