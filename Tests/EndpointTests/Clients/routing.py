@@ -1,0 +1,280 @@
+"""Where statements go, seen from the client: by the port of the node that answers."""
+
+import collections
+import time
+
+from psycopg import errors
+
+from endpoint import (
+    NODES,
+    PRIMARY,
+    EndpointTestCase,
+    connect,
+    direct,
+    eventually,
+    main,
+    place,
+    places,
+    replayed,
+    table,
+    value,
+)
+
+ALL = set(NODES.values())
+
+
+def session(**parameters):
+    """Prepares nothing by itself: a statement's first Parse goes to the primary."""
+    return connect(prepare_threshold=None, **parameters)
+
+
+class Reads(EndpointTestCase):
+    def test_they_spread(self):
+        with session() as connection:
+            # The choice is by turns, so a session that is alone sees its share exactly.
+            share = {port: 20 if port == PRIMARY else 40 for port in ALL}
+            eventually("every node gets its share", lambda: collections.Counter(
+                place(connection) for _ in range(100)) == share)
+
+    def test_extended_queries_spread_too(self):
+        with session() as connection:
+            eventually("all nodes answer", lambda: {
+                value(connection, "SELECT inet_server_port() + %s::int", 0) for _ in range(30)} == ALL)
+
+    def test_a_read_only_transaction_may_run_on_a_standby_and_stays_there(self):
+        with session() as connection:
+            def seen():
+                seen = set()
+                for _ in range(15):
+                    connection.execute("BEGIN READ ONLY")
+                    where = places(connection, 5)
+                    self.assertEqual(len(where), 1)
+                    connection.execute("COMMIT")
+                    seen |= where
+                return seen
+
+            eventually("all nodes have run transactions", lambda: seen() == ALL)
+
+    def test_a_transaction_stays_on_the_primary(self):
+        with session() as connection:
+            for begin in ("BEGIN", "START TRANSACTION", "BEGIN ISOLATION LEVEL SERIALIZABLE"):
+                connection.execute(begin)
+                self.assertEqual(places(connection, 10), {PRIMARY})
+                connection.execute("ROLLBACK")
+            # Nothing was written.
+            self.assertNotEqual(places(connection), {PRIMARY})
+
+    def test_a_snapshot_is_one_of_its_transaction(self):
+        with table("n int") as t, session() as reader, session() as writer:
+            reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            before = value(reader, f"SELECT count(*) FROM {t}")
+            for _ in range(10):
+                writer.execute(f"INSERT INTO {t} VALUES (1)")
+                self.assertEqual(value(reader, f"SELECT count(*) FROM {t}"), before)
+            reader.execute("COMMIT")
+
+
+class AfterAWrite(EndpointTestCase):
+    PIN = 5.0
+
+    def test_reads_come_from_the_primary_for_five_seconds(self):
+        with table("n int") as t, session() as writer, session() as other:
+            writer.execute(f"INSERT INTO {t} VALUES (1)")
+            wrote = time.monotonic()
+            while True:
+                began = time.monotonic()
+                where = place(writer)
+                if began > wrote + self.PIN:
+                    break
+                # Asked and answered within the time.
+                if time.monotonic() < wrote + self.PIN:
+                    self.assertEqual(where, PRIMARY)
+                    self.assertEqual(value(writer, f"SELECT count(*) FROM {t}"), 1)
+            self.assertNotEqual(places(other), {PRIMARY})
+            eventually("reads spread again", lambda: places(writer) == ALL)
+
+    def test_a_session_sees_its_own_writes(self):
+        with table("n int") as t, session() as connection:
+            for n in range(200):
+                connection.execute(f"INSERT INTO {t} VALUES (%s)", [n])
+                self.assertEqual(value(connection, f"SELECT count(*) FROM {t}"), n + 1)
+
+    def test_the_end_of_a_transaction_counts(self):
+        with table("n int") as t, session() as connection:
+            connection.execute("BEGIN")
+            connection.execute(f"INSERT INTO {t} VALUES (1)")
+            connection.execute("COMMIT")
+            self.assertEqual(places(connection), {PRIMARY})
+
+
+class ToThePrimary(EndpointTestCase):
+    def test_what_is_not_a_plain_read(self):
+        with direct(user="app") as setup:
+            setup.execute("""
+                DROP TABLE IF EXISTS target CASCADE; DROP SEQUENCE IF EXISTS numbers CASCADE;
+                CREATE TABLE target (n int); INSERT INTO target VALUES (1);
+                CREATE SEQUENCE numbers;
+                CREATE OR REPLACE FUNCTION writes() RETURNS int LANGUAGE sql VOLATILE AS
+                    'INSERT INTO target VALUES (2) RETURNING inet_server_port()';
+                """)
+        replayed()
+        port = "inet_server_port()"
+        statements = [
+            f"SELECT {port} FROM target LIMIT 1 FOR UPDATE",
+            f"SELECT {port} FROM target LIMIT 1 FOR KEY SHARE",
+            f"WITH w AS (INSERT INTO target VALUES (3) RETURNING 1) SELECT {port} FROM w",
+            f"WITH w AS (DELETE FROM target WHERE n = 3) SELECT {port}",
+            "SELECT writes()",
+            f"SELECT {port}, nextval('numbers')",
+            f"UPDATE target SET n = n RETURNING {port}",
+            f"SELECT {port}, set_config('my.setting', 'x', true)",
+            f"SELECT {port}, pg_is_in_recovery()",
+            f"SELECT {port}, txid_current()",
+        ]
+        for statement in statements:
+            with self.subTest(statement), session() as connection:
+                # As many times as any turn could need to come to a standby; each in a session that has not written.
+                for _ in range(3):
+                    with session() as other:
+                        self.assertEqual(other.execute(statement).fetchone()[0], PRIMARY)
+                self.assertEqual(connection.execute(statement, None, prepare=True).fetchone()[0], PRIMARY)
+        with session() as connection:
+            connection.execute("DROP TABLE IF EXISTS selected")
+            connection.execute("SELECT inet_server_port() AS port INTO selected")
+            self.assertEqual(value(connection, "SELECT port FROM selected"), PRIMARY)
+            connection.execute("DROP TABLE selected")
+            connection.execute("DROP TABLE target CASCADE; DROP SEQUENCE numbers; DROP FUNCTION writes")
+
+    def test_a_function_made_through_the_endpoint_writes_at_once(self):
+        """The functions of a database are read again only now and then: one that is not known counts as a writer."""
+        with table("n int") as t, session() as maker:
+            for number in range(20):
+                name = f"made_{number}"
+                maker.execute(f"""CREATE OR REPLACE FUNCTION {name}() RETURNS int LANGUAGE sql VOLATILE
+                    AS 'INSERT INTO {t} VALUES ({number}) RETURNING n'""")
+                with session() as other:
+                    self.assertEqual(value(other, f"SELECT {name}()"), number)
+                maker.execute(f"DROP FUNCTION {name}()")
+            self.assertEqual(value(maker, f"SELECT count(*) FROM {t}"), 20)
+
+
+class SessionState(EndpointTestCase):
+    def test_set_keeps_the_session_on_the_primary_until_discard_all(self):
+        with session() as connection:
+            self.assertNotEqual(places(connection), {PRIMARY})
+            connection.execute("SET work_mem = '7MB'")
+            for _ in range(10):
+                self.assertEqual(connection.execute("SELECT inet_server_port(), current_setting('work_mem')").fetchone(),
+                                 (PRIMARY, "7MB"))
+            # Longer than the pin of a write, which SET is not.
+            after = time.monotonic() + AfterAWrite.PIN + 0.5
+            while time.monotonic() < after:
+                self.assertEqual(place(connection), PRIMARY)
+                time.sleep(0.1)
+            connection.execute("DISCARD ALL")
+            eventually("reads spread again", lambda: places(connection) == ALL)
+            self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"4MB"})
+
+    def test_what_lives_in_the_server_session(self):
+        with session() as connection:
+            connection.execute("CREATE TEMP TABLE mine (n int)")
+            connection.execute("INSERT INTO mine VALUES (1)")
+            connection.execute("PREPARE p AS SELECT n FROM mine")
+            self.assertTrue(value(connection, "SELECT pg_try_advisory_lock(42)"))
+            for _ in range(20):
+                self.assertEqual(value(connection, "SELECT n FROM mine"), 1)
+                self.assertEqual(value(connection, "EXECUTE p"), 1)
+            with session() as other:
+                self.assertFalse(value(other, "SELECT pg_try_advisory_lock(42)"))
+            self.assertTrue(value(connection, "SELECT pg_advisory_unlock(42)"))
+
+    def test_set_local_ends_with_its_transaction(self):
+        with session() as connection:
+            connection.execute("BEGIN")
+            connection.execute("SET LOCAL work_mem = '7MB'")
+            self.assertEqual(value(connection, "SHOW work_mem"), "7MB")
+            connection.execute("COMMIT")
+            self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"4MB"})
+
+
+class SafetyNet(EndpointTestCase):
+    """What only a standby refuses, the primary answers; the client sees nothing of it."""
+
+    def test_a_view_over_a_function_that_writes(self):
+        with direct(user="app") as setup:
+            setup.execute("""
+                DROP TABLE IF EXISTS log CASCADE; CREATE TABLE log (n serial);
+                CREATE OR REPLACE FUNCTION logged() RETURNS bigint LANGUAGE sql VOLATILE AS
+                    'INSERT INTO log DEFAULT VALUES RETURNING n';
+                CREATE OR REPLACE VIEW innocent AS SELECT logged() AS n
+                """)
+        replayed()
+        for prepare in (False, True):
+            for expected in range(1, 31):
+                with session() as connection:
+                    number = connection.execute("SELECT n FROM innocent", prepare=prepare).fetchone()[0]
+                    self.assertEqual(number, expected + (30 if prepare else 0))
+        with direct(user="app") as setup:
+            # Every read has written once, and none twice.
+            self.assertEqual(value(setup, "SELECT count(*) FROM log"), 60)
+            setup.execute("DROP TABLE log CASCADE; DROP VIEW innocent; DROP FUNCTION logged()")
+
+
+    def test_an_unlogged_table(self):
+        with direct(user="app") as setup:
+            setup.execute("DROP TABLE IF EXISTS quick; CREATE UNLOGGED TABLE quick AS SELECT 42 AS n")
+        replayed()
+        with session() as connection:
+            for _ in range(30):
+                self.assertEqual(value(connection, "SELECT n FROM quick"), 42)
+                self.assertEqual(value(connection, "SELECT n + %s FROM quick", 1), 43)
+        with direct(user="app") as setup:
+            setup.execute("DROP TABLE quick")
+
+    def test_an_error_is_the_primarys(self):
+        with session() as connection:
+            for _ in range(10):
+                with self.assertRaises(errors.UndefinedTable):
+                    connection.execute("SELECT * FROM there_is_none")
+                with self.assertRaises(errors.DivisionByZero):
+                    connection.execute("SELECT 1/0")
+                with self.assertRaises(errors.DivisionByZero):
+                    # Rows have been sent: no second try, and the error is what the standby said.
+                    connection.execute("SELECT 1/(50000 - n) FROM generate_series(1, 100000) n")
+
+    def test_a_table_that_is_not_replayed_yet(self):
+        readers = [session() for _ in range(5)]
+        with session() as maker:
+            for number in range(200):
+                name = f"brand_new_{number}"
+                maker.execute(f"CREATE TABLE {name} AS SELECT {number} AS n")
+                for reader in readers:
+                    self.assertEqual(value(reader, f"SELECT n FROM {name}"), number)
+                maker.execute(f"DROP TABLE {name}")
+        for reader in readers:
+            reader.close()
+
+    def test_while_replay_is_paused(self):
+        with table("n int") as t, direct("standby1") as one, direct("standby2") as two, session() as connection:
+            try:
+                for standby in (one, two):
+                    standby.execute("SELECT pg_wal_replay_pause()")
+                    eventually("replay pauses",
+                               lambda: value(standby, "SELECT pg_get_wal_replay_pause_state()") == "paused")
+                with session() as maker:
+                    maker.execute("CREATE TABLE unseen AS SELECT 7 AS n")
+                    maker.execute("CREATE FUNCTION unseen_too() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 8'")
+                    maker.execute(f"INSERT INTO {t} VALUES (1)")
+                    self.assertEqual(value(maker, f"SELECT count(*) FROM {t}"), 1)
+                for _ in range(10):
+                    self.assertEqual(value(connection, "SELECT n FROM unseen"), 7)
+                for _ in range(10):
+                    self.assertEqual(value(connection, "SELECT unseen_too()"), 8)
+            finally:
+                for standby in (one, two):
+                    standby.execute("SELECT pg_wal_replay_resume()")
+            connection.execute("DROP TABLE IF EXISTS unseen; DROP FUNCTION IF EXISTS unseen_too()")
+
+
+if __name__ == "__main__":
+    main()

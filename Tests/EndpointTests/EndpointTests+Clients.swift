@@ -1,0 +1,60 @@
+import Foundation
+import Testing
+
+/// Programs that people write, and what they rely on. Each says itself what has failed.
+extension EndpointTests {
+    @Test(arguments: Backend.allCases) func psycopg(_ backend: Backend) async throws {
+        try await Clusters.cluster(backend).python("psycopg_tests")
+    }
+
+    @Test(arguments: Backend.allCases) func frameworks(_ backend: Backend) async throws {
+        try await Clusters.cluster(backend).python("frameworks")
+    }
+
+    @Test(arguments: Backend.allCases) func libpq(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        let headers = try await run("pg_config", ["--includedir"]).output.trimmingCharacters(in: .newlines)
+        let program = cluster.scratch + "/libpq_program"
+        let compilation = try await run(
+            "cc",
+            ["-Wall", "-Wextra", "-I", headers, "-o", program, Repository.clients + "/libpq_program.c", "-lpq"]
+        )
+        try #require(compilation.status == 0, "\(compilation.text)")
+        for host in ["127.0.0.1", cluster.directory] {
+            let outcome = try await run(
+                program,
+                [],
+                environment: cluster.environment.merging(["PGHOST": host]) { _, new in new }
+            )
+            #expect(outcome.status == 0, "\(outcome.text)")
+        }
+    }
+
+    @Test(arguments: Backend.allCases) func routing(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("routing")
+    }
+
+    @Test(arguments: Backend.allCases) func authentication(_ backend: Backend) async throws {
+        try await Clusters.cluster(backend).python("authentication")
+    }
+
+    @Test(arguments: Backend.allCases) func cancelling(_ backend: Backend) async throws {
+        try await Clusters.cluster(backend).python("cancelling")
+    }
+
+    @Test(arguments: Backend.allCases) func failures(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("failures")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+        await cluster.recovered()
+    }
+
+    @Test(arguments: Backend.allCases) func badInput(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        try await cluster.python("bad_input")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+}
