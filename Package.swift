@@ -118,6 +118,12 @@ let package = Package(
         // them as it is linked, and the static libraries lack `Testing`.
         tests("ArchiveTests", ["Archive"]),
         tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", logging]),
+        .testTarget(
+            name: "EndpointTests",
+            dependencies: ["PostgresClient"],
+            exclude: ["Clients"],
+            swiftSettings: settings
+        ),
         tests("PostgresClientTests", ["PostgresClient"]),
         tests(
             "MonitorTests",
