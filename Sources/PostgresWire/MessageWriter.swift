@@ -129,6 +129,13 @@ extension MessageWriter {
         }
     }
 
+    package mutating func closeUnnamedPortal() {
+        message(.close) {
+            $0.byte(UInt8(ascii: "P"))
+            $0.byte(0)
+        }
+    }
+
     package mutating func query(_ sql: String) {
         message(.query) { $0.string(sql) }
     }

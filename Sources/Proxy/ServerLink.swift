@@ -46,6 +46,8 @@ final class ServerLink: StreamOwner {
     /// How many ReadyForQuery to go until answers are for the client again; what comes before is thrown away.
     var drains = 0
     var isDraining: Bool { drains > 0 }
+    /// Of those only what comes behind a CloseComplete counts.
+    var drainsBehindClose = false
     /// An error the server sent without being asked: why it ends the connection.
     var lastWords: [UInt8]?
     /// Cancel requests under way to the server. The next unit waits for them, so that they cannot hit it.

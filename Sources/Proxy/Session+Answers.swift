@@ -227,16 +227,28 @@ extension Session {
         }
         // The client's Query behind messages that failed without a Sync is skipped, as PostgreSQL does.
         if let current, current.hidesReady, current.hasFailed { throwAway(until: .sync) }
+        if let current, current.hasFailed, current.hasSyncedTwice { resynchronise(link) }
         current = nil
         phase = .idle
         link.stream.receive()
-        if link.stream.hasUnread { receivedUnasked(on: link) }
+        if link.stream.hasUnread { receivedAnswer(on: link) }
         guard phase == .idle else { return }
         if client.hasUnread || passThrough != nil || clientHasFinished {
             advance()
         } else {
             client.receive()
         }
+    }
+
+    /// A copy failed, and the server may or may not say ReadyForQuery once more. A message of ours, whose answer cannot be
+    /// mistaken, tells where the next unit's answer begins.
+    private func resynchronise(_ link: ServerLink) {
+        var writer = MessageWriter()
+        writer.closeUnnamedPortal()
+        writer.sync()
+        link.stream.send(writer.bytes)
+        link.drains = 1
+        link.drainsBehindClose = true
     }
 
     /// What a standby says of a unit is not the answer: the unit runs again on the primary.
@@ -261,7 +273,10 @@ extension Session {
             var isIncomplete = false
             scan: while true {
                 switch link.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
+                case .message(.closeComplete, _):
+                    link.drainsBehindClose = false
                 case .message(.readyForQuery, _):
+                    if link.drainsBehindClose { continue }
                     link.drains -= 1
                     if link.drains == 0 { break scan }
                 case .message:

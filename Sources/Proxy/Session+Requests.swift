@@ -412,6 +412,7 @@ extension Session {
             passThrough?.copyBegan(isExtended: isExtended)
         } else if !running.hasEndedCopy {
             current?.expectsReady = false
+            current?.copiesBehindSync = isExtended && running.unit.ending == .ready
             passThrough = PassThrough(ending: .copy(isExtended: isExtended))
             passThroughLink = link
         }
@@ -465,6 +466,7 @@ extension Session {
             client.send(writer.bytes)
         } else {
             current?.expectsReady = true
+            current?.hasSyncedTwice = current?.copiesBehindSync ?? false
         }
     }
 

@@ -38,6 +38,11 @@ final class Session: StreamOwner {
         var hasEndedCopy = false
         /// The server has answered one of its messages with an error, and skips the others up to Sync.
         var hasFailed = false
+        /// It copies in, and its own Sync went out before the copy data: the server may have read it as a part of the copy, or
+        /// will answer it.
+        var copiesBehindSync = false
+        /// Another Sync went out behind the copy data.
+        var hasSyncedTwice = false
         /// ReadyForQuery answers a Sync of ours and is not for the client.
         var hidesReady = false
         /// Nodes that failed it.

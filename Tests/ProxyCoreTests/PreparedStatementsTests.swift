@@ -78,7 +78,7 @@ struct PreparedStatementsTests {
         #expect(prepared.generation(of: name("s")) == 1)
         #expect(prepared.bytes(of: name("s")) == Array("s".utf8))
         #expect(prepared.generation(of: name("")) == 2)
-        #expect(prepared.bytes(of: name("")) == nil)
+        #expect(prepared.bytes(of: name("")) == [])
         prepared.add(name("s"), Array("s".utf8), 3)
         #expect(prepared.generation(of: name("s")) == 3)
         prepared.removeUnnamed()

@@ -30,11 +30,26 @@ struct RequestUnitTests {
         #expect(read(bytes).unit?.length == bytes.count)
     }
 
-    @Test("a query text that does not end where its message ends is refused")
+    @Test("a query text that does not end where its message ends is for the primary to refuse")
     func malformedQuery() {
         for body in [[], [0x53], [0x53, 0, 0x53], [0x53, 0, 0]] as [[UInt8]] {
-            #expect(read(Frontend.message(.query, body)).violation == .protocolViolation)
+            let unit = read(Frontend.message(.query, body)).unit
+            #expect(unit?.isOpaque == true)
+            #expect(unit?.effect == .write)
+            #expect(unit?.length == body.count + 5)
         }
+    }
+
+    @Test(
+        "extended messages with a malformed body are for the primary to refuse",
+        arguments: [
+            [0x50, 0, 0, 0, 4], [0x50, 0, 0, 0, 5, 0], [0x42, 0, 0, 0, 5, 0], [0x44, 0, 0, 0, 4], [0x44, 0, 0, 0, 5, 0x53],
+            [0x43, 0, 0, 0, 6, 0x53, 0x61],
+        ] as [[UInt8]]
+    )
+    func malformedExtended(bytes: [UInt8]) {
+        #expect(read(bytes + Frontend.sync).unit?.isOpaque == true)
+        #expect(read(Frontend.parse("", "SELECT 1") + bytes + Frontend.sync).unit?.isOpaque == true)
     }
 
     // MARK: - Extended protocol
@@ -158,8 +173,7 @@ struct RequestUnitTests {
         arguments: [
             [0, 0, 0, 0, 4], [0x7A, 0, 0, 0, 4], [0x70, 0, 0, 0, 4], [0x51, 0, 0, 0, 3],
             [0x51, 0xFF, 0xFF, 0xFF, 0xFF],
-            [0x53, 0, 0, 0x27, 0x11], [0x51, 0x3F, 0xFF, 0xFF, 0xFF], [0x50, 0, 0, 0, 4], [0x50, 0, 0, 0, 5, 0],
-            [0x42, 0, 0, 0, 5, 0], [0x44, 0, 0, 0, 4], [0x44, 0, 0, 0, 5, 0x53], [0x43, 0, 0, 0, 6, 0x53, 0x61],
+            [0x53, 0, 0, 0x27, 0x11], [0x51, 0x3F, 0xFF, 0xFF, 0xFF],
         ] as [[UInt8]]
     )
     func violations(bytes: [UInt8]) {
