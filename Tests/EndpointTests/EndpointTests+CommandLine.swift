@@ -71,7 +71,7 @@ extension EndpointTests {
             #expect(outcome.status == 2 && outcome.output.isEmpty && !outcome.errors.isEmpty, "\(outcome.text)")
         }
         let down = try await run(Repository.slipstream, ["down", "--dir", cluster.scratch + "/none"])
-        #expect(down.status == 1 && down.errors.contains("no slipstream serves"), "\(down.text)")
+        #expect(down.status == 1 && down.errors.contains("there is no cluster"), "\(down.text)")
     }
 
     @Test func urlsLeadWhereTheySay() async throws {
@@ -148,7 +148,7 @@ extension EndpointTests {
         // While everything runs that could show one.
         let script = cluster.scratch + "/select.sql"
         try "SELECT 1;\n".write(toFile: script, atomically: true, encoding: .utf8)
-        let load = try cluster.start("pgbench", "-n", "-f", script, "-c", "4", "-C", "-T", "4")
+        let load = try cluster.start("pgbench", "-n", "-f", script, "-c", "4", "-C", "-t", "300")
         let check = Task { try await cluster.slipstream("check") }
         let psql = Task { try await cluster.slipstream("psql", "-X", "-c", "SELECT pg_sleep(3)") }
         let deadline = ContinuousClock.now + .seconds(3)

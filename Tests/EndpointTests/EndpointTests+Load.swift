@@ -32,14 +32,14 @@ extension EndpointTests {
     /// A server process reports its numbers when it ends at the latest, which may be a moment after pgbench has ended.
     private func bench(
         _ cluster: ServedCluster,
-        _ arguments: String...,
+        _ arguments: String,
         transactions: Int,
         sourceLocation: SourceLocation = #_sourceLocation
     ) async throws -> [String: Int] {
         let before = try await committed(cluster)
         let outcome = try await run(
             cluster.binaries + "/pgbench",
-            ["--no-vacuum"] + arguments,
+            ["--no-vacuum"] + arguments.split(separator: " ").map(String.init),
             environment: cluster.environment
         )
         let report = BenchReport(outcome.output)
@@ -74,15 +74,7 @@ extension EndpointTests {
         for mode in ["simple", "extended", "prepared"] {
             let counts = try await bench(
                 cluster,
-                "--select-only",
-                "--protocol",
-                mode,
-                "--client",
-                "16",
-                "--jobs",
-                "2",
-                "--transactions",
-                "750",
+                "--select-only --protocol \(mode) --client 16 --jobs 2 --transactions 750",
                 transactions: 12_000
             )
             let total = Double(counts.values.reduce(0, +))
@@ -100,14 +92,7 @@ extension EndpointTests {
         for mode in ["simple", "extended", "prepared"] {
             let counts = try await bench(
                 cluster,
-                "--protocol",
-                mode,
-                "--client",
-                "16",
-                "--jobs",
-                "2",
-                "--transactions",
-                "50",
+                "--protocol \(mode) --client 16 --jobs 2 --transactions 50",
                 transactions: 800
             )
             #expect((counts["primary"] ?? 0) >= 800)
@@ -119,9 +104,9 @@ extension EndpointTests {
         let balances = try await cluster.query(
             "primary",
             """
-            SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
-                (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT sum(delta) FROM pgbench_history),
-                (SELECT count(*) FROM pgbench_history)
+            SELECT (SELECT sum(abalance) FROM public.pgbench_accounts), (SELECT sum(bbalance) FROM public.pgbench_branches),
+                (SELECT sum(tbalance) FROM public.pgbench_tellers), (SELECT sum(delta) FROM public.pgbench_history),
+                (SELECT count(*) FROM public.pgbench_history)
             """,
             database: "app"
         )
@@ -135,26 +120,13 @@ extension EndpointTests {
         let before = try await cluster.currentStatus()
         _ = try await bench(
             cluster,
-            "--connect",
-            "--client",
-            "16",
-            "--jobs",
-            "2",
-            "--transactions",
-            "25",
-            transactions: 400
+            "--connect --client 16 --jobs 2 --transactions 15",
+            transactions: 240
         )
         _ = try await bench(
             cluster,
-            "--connect",
-            "--select-only",
-            "--client",
-            "16",
-            "--jobs",
-            "2",
-            "--transactions",
-            "25",
-            transactions: 400
+            "--connect --select-only --client 16 --jobs 2 --transactions 15",
+            transactions: 240
         )
         #expect(try await cluster.currentStatus().pid == before.pid)
     }

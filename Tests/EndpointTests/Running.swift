@@ -13,6 +13,9 @@ struct Outcome: Sendable {
 }
 
 /// A program under way. What it writes goes to files, so that it never waits for its reader.
+///
+/// It may find signals blocked, as they are on the thread it is started from: `pgbench --time` would wait for its alarm in
+/// vain.
 final class RunningProgram: Sendable {
     let processIdentifier: pid_t
     private let directory: URL
