@@ -178,6 +178,9 @@ extension Session {
             }
             return
         }
+        current?.completions += 1
+        current?.deallocatesAll =
+            message.byteCount == 5 + 15 && message.string(5..<message.byteCount - 1) == "DEALLOCATE ALL"
         guard message.byteCount == 5 + 12, message.string(5..<message.byteCount - 1) == "DISCARD ALL" else { return }
         // In a pipeline, what follows in the same unit may have left new state.
         guard current?.unit.isSimpleQuery == true || requests.operations.count == 1 else { return }
@@ -198,6 +201,12 @@ extension Session {
         link.clearPending()
         transactionLink = status == .idle ? nil : link
         if link.role == .primary {
+            if let current, current.deallocatesAll, current.completions == 1, !current.hasFailed {
+                // Drivers do this after a rollback; what there was of state before stays.
+                statements.removeAll()
+                link.prepared.removeAll()
+                route.leftNoState()
+            }
             route.answered(status, now: worker.now)
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)

@@ -43,6 +43,9 @@ final class Session: StreamOwner {
         var copiesBehindSync = false
         /// Another Sync went out behind the copy data.
         var hasSyncedTwice = false
+        /// How many commands were completed, and whether the last was DEALLOCATE ALL.
+        var completions = 0
+        var deallocatesAll = false
         /// ReadyForQuery answers a Sync of ours and is not for the client.
         var hidesReady = false
         /// Nodes that failed it.

@@ -28,6 +28,7 @@ package struct SessionRoute: Sendable {
     package private(set) var hasState = false
     package private(set) var pinnedUntil = MonotonicTime.distantPast
     private var transactionWrote = false
+    private var hadState = false
 
     package init(pinTime: Duration) {
         self.pinTime = pinTime
@@ -48,6 +49,7 @@ package struct SessionRoute: Sendable {
 
     /// A unit was sent to the primary.
     package mutating func sent(_ effect: StatementEffect) {
+        hadState = hasState
         switch effect {
         case .empty, .read, .primaryRead, .beginReadOnly, .begin, .transactionControl, .transactionEnd:
             break
@@ -71,6 +73,11 @@ package struct SessionRoute: Sendable {
         if status == .idle {
             transactionWrote = false
         }
+    }
+
+    /// The statement last sent turned out to leave nothing behind.
+    package mutating func leftNoState() {
+        hasState = hadState
     }
 
     /// DISCARD ALL succeeded: the server session is as new.

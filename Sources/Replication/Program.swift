@@ -37,11 +37,6 @@ struct Program: Sendable {
     static func platformOptions(for user: ServerUser) -> PlatformOptions {
         var options = PlatformOptions()
         options.createSession = true
-        if let identity = user.identity {
-            options.userID = identity.userID
-            options.groupID = identity.groupID
-            options.supplementaryGroups = []
-        }
         options.teardownSequence = [.send(signal: .terminate, allowedDurationToNextStep: .seconds(5))]
         return options
     }
@@ -60,8 +55,8 @@ struct Program: Sendable {
         guard input >= 0 else { throw FileSystem.failure("open", "/dev/null") }
         do {
             let result = try await Subprocess.run(
-                .path(FilePath(path)),
-                arguments: Arguments(arguments),
+                .path(FilePath(user.executable(for: path))),
+                arguments: Arguments(user.arguments(for: path, arguments)),
                 environment: Program.environment,
                 workingDirectory: FilePath(workingDirectory),
                 platformOptions: Program.platformOptions(for: user),

@@ -25,6 +25,27 @@ struct ServerUser: Sendable, Equatable {
     }
 }
 
+// MARK: - Running as this user
+
+extension ServerUser {
+    /// Becomes another user and then runs a program, under the same process number (util-linux, setpriv(1)).
+    ///
+    /// A child of a process with several threads must not do this between fork and exec: glibc's `setuid` waits there for
+    /// threads that the child does not have, and sometimes for ever.
+    private static let setpriv = "/usr/bin/setpriv"
+
+    /// What to execute in order to run a program as this user.
+    func executable(for program: String) -> String {
+        identity == nil ? program : Self.setpriv
+    }
+
+    /// The arguments that go with `executable(for:)`.
+    func arguments(for program: String, _ arguments: [String]) -> [String] {
+        guard let identity else { return arguments }
+        return ["--reuid=\(identity.userID)", "--regid=\(identity.groupID)", "--clear-groups", "--", program] + arguments
+    }
+}
+
 extension ServerUser.Identity {
     /// Looks a user up; `nil` when there is none of that name, or when it is root.
     init?(name: String) {

@@ -97,8 +97,13 @@ actor SupervisedServer {
             let log = try openLog()
             reservation?.release()
             let result = try await Subprocess.run(
-                .path(FilePath(launch.program.path)),
-                arguments: ["-D", launch.node.dataDirectory, "-p", String(launch.node.port)],
+                .path(FilePath(launch.program.user.executable(for: launch.program.path))),
+                arguments: Arguments(
+                    launch.program.user.arguments(
+                        for: launch.program.path,
+                        ["-D", launch.node.dataDirectory, "-p", String(launch.node.port)]
+                    )
+                ),
                 environment: Program.environment,
                 workingDirectory: FilePath(launch.node.dataDirectory),
                 platformOptions: serverOptions,

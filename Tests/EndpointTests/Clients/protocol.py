@@ -289,7 +289,7 @@ case("COPY in by messages with Parse amid it", say(once(COPY) + parse("m", "SELE
 case("COPY in by messages that fails before its data", say(once("COPY refusing FROM STDIN") + SYNC), DIVIDED, ALIVE)
 case("COPY in by messages that has failed when its data comes",
      say(once("COPY refusing FROM STDIN") + SYNC, until=b"G"), say(ROW + COPY_DONE + SYNC), DIVIDED, ALIVE,
-     differs="when the data is sent before the error was seen, the second ReadyForQuery counts as the next query's")
+     differs="when the data is sent before the error was seen, a node says ReadyForQuery twice, the endpoint once")
 case("COPY in that has failed when a query comes",
      say(query("COPY refusing FROM STDIN"), until=b"G"), ALIVE, DIVIDED, ALIVE,
      differs="when the query is sent before the error was seen, its answer is taken for a part of the failed COPY's")
