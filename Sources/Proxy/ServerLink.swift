@@ -106,6 +106,16 @@ final class ServerLink: StreamOwner {
         }
     }
 
+    /// A Parse of the unnamed statement was sent and is not answered.
+    var awaitsUnnamedParse: Bool {
+        pending[pendingHead...].contains { operation in
+            switch operation {
+            case .parse(let name, _, _, _), .parseCopied(let name, _, _, _): name.isUnnamed
+            case .injectedClose, .injectedParse, .closeStatement, .closePortal: false
+            }
+        }
+    }
+
     func clearPending() {
         pending.removeAll(keepingCapacity: true)
         pendingHead = 0

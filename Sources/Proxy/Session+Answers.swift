@@ -62,6 +62,11 @@ extension Session {
                     repeatUnit(after: link, fields)
                     return
                 }
+                if link.awaitsUnnamedParse {
+                    statements.removeUnnamed()
+                    link.prepared.removeUnnamed()
+                    unnamedIsOn = link
+                }
                 link.clearPending()
                 current?.hasFailed = true
                 if passThroughLink === link, passThrough?.copyFailed() == true {
@@ -154,6 +159,7 @@ extension Session {
                 effect: effect
             )
             link.prepared.add(name, name.isUnnamed ? [] : unit.array(nameRange), generation)
+            if name.isUnnamed { unnamedIsOn = nil }
         case .parseCopied(let name, let nameBytes, let message, let effect):
             let generation = statements.define(
                 name,
@@ -162,6 +168,7 @@ extension Session {
                 effect: effect
             )
             link.prepared.add(name, nameBytes, generation)
+            if name.isUnnamed { unnamedIsOn = nil }
         case .closeStatement(let name):
             statements.remove(name)
             link.prepared.remove(name)

@@ -146,6 +146,7 @@ extension Session {
         if links.indices.contains(link.node.rawValue), links[link.node.rawValue] === link {
             links[link.node.rawValue] = nil
         }
+        if unnamedIsOn === link { unnamedIsOn = nil }
         if passThroughLink === link {
             passThroughLink = nil
             if current?.link !== link { throwAwaySaysReady = false }

@@ -143,6 +143,10 @@ extension Session {
         }
         switch route.destination(of: current.unit, now: worker.now) {
         case .primary:
+            if current.unit.isOpaque, let unnamedIsOn, unnamedIsOn.state == .ready {
+                run(on: unnamedIsOn)
+                return
+            }
             usePrimary()
         case .anyReader:
             guard let node = worker.chooseReader(except: current.tried) else {
@@ -316,6 +320,7 @@ extension Session {
         if unit.isSimpleQuery {
             statements.removeUnnamed()
             link.prepared.removeUnnamed()
+            unnamedIsOn = nil
         } else if !requests.operations.isEmpty {
             prepare(on: link)
             if isGivenAway { link.detachPending(from: client.unread.bytes) }
@@ -347,11 +352,6 @@ extension Session {
             case .use:
                 break
             case .parse(let name, let nameRange, let message, let effect):
-                if name.isUnnamed {
-                    // Even one that fails destroys the unnamed statement.
-                    statements.removeUnnamed()
-                    link.prepared.removeUnnamed()
-                }
                 link.pending.append(.parse(name, name: nameRange, message: message, effect: effect))
             case .closeStatement(let name):
                 link.pending.append(.closeStatement(name))

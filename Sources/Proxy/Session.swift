@@ -102,6 +102,8 @@ final class Session: StreamOwner {
     var prelude: [[UInt8]] = []
     /// The connection an open transaction ran on is gone; the client does not know yet.
     var lostTransaction = false
+    /// Where an unnamed statement may be that is not known: its Parse failed, which destroyed it, or was skipped.
+    var unnamedIsOn: ServerLink?
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
     var passThrough: PassThrough?
     var passThroughLink: ServerLink?
@@ -151,6 +153,8 @@ final class Session: StreamOwner {
         links.removeAll()
         current = nil
         transactionLink = nil
+        unnamedIsOn = nil
+        passThroughLink = nil
         login = nil
         worker.forget(self)
     }
