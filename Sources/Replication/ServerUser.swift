@@ -42,7 +42,8 @@ extension ServerUser {
     /// The arguments that go with `executable(for:)`.
     func arguments(for program: String, _ arguments: [String]) -> [String] {
         guard let identity else { return arguments }
-        return ["--reuid=\(identity.userID)", "--regid=\(identity.groupID)", "--clear-groups", "--", program] + arguments
+        let change = ["--reuid=\(identity.userID)", "--regid=\(identity.groupID)", "--clear-groups"]
+        return change + ["--", program] + arguments
     }
 }
 

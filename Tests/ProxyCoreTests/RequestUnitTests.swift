@@ -43,7 +43,8 @@ struct RequestUnitTests {
     @Test(
         "extended messages with a malformed body are for the primary to refuse",
         arguments: [
-            [0x50, 0, 0, 0, 4], [0x50, 0, 0, 0, 5, 0], [0x42, 0, 0, 0, 5, 0], [0x44, 0, 0, 0, 4], [0x44, 0, 0, 0, 5, 0x53],
+            [0x50, 0, 0, 0, 4], [0x50, 0, 0, 0, 5, 0], [0x42, 0, 0, 0, 5, 0], [0x44, 0, 0, 0, 4],
+            [0x44, 0, 0, 0, 5, 0x53],
             [0x43, 0, 0, 0, 6, 0x53, 0x61],
         ] as [[UInt8]]
     )
