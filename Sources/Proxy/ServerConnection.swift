@@ -22,9 +22,14 @@ final class ServerConnection: StreamOwner {
         /// Ours: the answer is kept from the client.
         case injected
         case injectedParse(SharedStatement)
+        case injectedClose(SharedStatement)
+        /// A Parse under a name that the server is to refuse.
+        case injectedRefusal([UInt8])
         /// The client's.
         case parse(StatementName, [UInt8], SharedStatement)
         case parseUnnamed
+        /// Under its own name, which the server should refuse.
+        case parseAsNamed([UInt8])
         case closeStatement(StatementName, [UInt8])
         /// Its answer changes nothing.
         case other
@@ -49,6 +54,8 @@ final class ServerConnection: StreamOwner {
     var prepared = PreparedOnServer()
     /// Statements prepared under a client's own names, because SQL names them or was not seen.
     var clientNames: [[UInt8]] = []
+    /// Names that were taken only for the server to refuse them.
+    var refusedNames: [[UInt8]] = []
     /// The session that last ran something which may have taken a value from a sequence.
     var sequenceUser: UInt64?
     /// The session that last ran something which may have made settings that cannot be asked for.
@@ -206,13 +213,22 @@ final class ServerConnection: StreamOwner {
 
     /// Closes the statements that have clients' names.
     func closeClientNames() {
-        guard !clientNames.isEmpty else { return }
+        close(statements: clientNames)
+        clientNames = []
+    }
+
+    func closeRefusedNames() {
+        close(statements: refusedNames)
+        refusedNames = []
+    }
+
+    private func close(statements names: [[UInt8]]) {
+        guard !names.isEmpty else { return }
         var writer = MessageWriter()
-        for name in clientNames { writer.closeStatement(name) }
+        for name in names { writer.closeStatement(name) }
         writer.sync()
         stream.send(writer.bytes)
         drains += 1
-        clientNames = []
     }
 
     // MARK: - Operations on prepared statements
@@ -227,14 +243,18 @@ final class ServerConnection: StreamOwner {
 
     /// Messages that are not answered were not executed. Returns whether a Parse of the unnamed statement is among them.
     func skippedPending() -> Bool {
+        guard pendingHead < pending.count else { return false }
         var skipsUnnamed = false
+        var stay: [SharedStatement] = []
         for operation in pending[pendingHead...] {
             switch operation {
             case .injectedParse(let statement), .parse(_, _, let statement): prepared.remove(statement)
+            case .injectedClose(let statement): stay.append(statement)
             case .parseUnnamed: skipsUnnamed = true
-            case .injected, .closeStatement, .other: break
+            case .injected, .injectedRefusal, .parseAsNamed, .closeStatement, .other: break
             }
         }
+        for statement in stay { prepared.add(statement) }
         clearPending()
         return skipsUnnamed
     }

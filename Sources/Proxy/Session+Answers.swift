@@ -70,6 +70,12 @@ extension Session {
                     server.prepared.unnamed = 0
                 }
                 current?.hasFailed = true
+                if let renamed = withClientNames(bytes.extracting(range)) {
+                    forward(input.buffer, start..<range.lowerBound)
+                    client.send(renamed)
+                    current?.hasForwarded = true
+                    start = range.upperBound
+                }
                 if passesToServer, passThrough?.copyFailed() == true {
                     endPassThroughAfterError()
                 }
@@ -150,8 +156,14 @@ extension Session {
     /// ParseComplete or CloseComplete. Returns whether it answers a message of the client.
     private func completed(_ server: ServerConnection) -> Bool {
         switch server.popPending() {
-        case .injected, .injectedParse:
+        case .injected, .injectedParse, .injectedClose:
             return false
+        case .injectedRefusal(let name):
+            server.refusedNames.append(name)
+            return false
+        case .parseAsNamed(let name):
+            if !server.clientNames.contains(name) { server.clientNames.append(name) }
+            hasUnseenNames = true
         case .parse(let name, let bytes, let statement):
             statements.define(name, bytes, statement)
         case .closeStatement(let name, let bytes):
@@ -161,6 +173,20 @@ extension Session {
             break
         }
         return true
+    }
+
+    /// An error that names a prepared statement, with the name the client knows it by; `nil` when it names none.
+    private func withClientNames(_ message: RawSpan) -> [UInt8]? {
+        guard let found = worker.statements.name(in: message) else { return nil }
+        let known = statements.definitions.first { $0.statement.name == found.name }?.name
+        let name = known ?? worker.scratch.clientName(of: found.name, in: client.unread.bytes) ?? []
+        var writer = MessageWriter()
+        writer.message(.errorResponse) {
+            $0.raw(message.array(MessageHeader.size..<found.range.lowerBound))
+            $0.raw(name)
+            $0.raw(message.array(found.range.upperBound..<message.byteCount))
+        }
+        return writer.bytes
     }
 
     /// Commands whose effect is on the session, or on what is known of the databases.
@@ -280,6 +306,7 @@ extension Session {
         // What the client sends behind messages that failed without a Sync is skipped, as PostgreSQL does.
         if let current, current.hidesReady, current.hasFailed { throwAway(until: .sync) }
         if let current, current.hasFailed, current.hasSyncedTwice { server.resynchronise() }
+        server.closeRefusedNames()
         current = nil
         phase = .idle
         since = worker.now
@@ -335,16 +362,17 @@ extension Session {
         server.settings = found
         settings = found.completed(with: startupSettings)
         isSticky = !probe.result.holds.isEmpty || server.mustClose
-        if !server.clientNames.isEmpty {
-            statements.keep(probe.result.statements)
-            server.clientNames.removeAll { !probe.result.statements.contains($0) }
-        }
+        // SQL may have deallocated what was prepared under the client's names.
+        let present = probe.result.statements.union(probe.result.sqlStatements)
+        statements.remove(server.clientNames.filter { !present.contains($0) })
+        server.clientNames.removeAll { !present.contains($0) || probe.result.sqlStatements.contains($0) }
         server.clientNames += probe.result.sqlStatements
     }
 
     /// What a standby says of a unit is not the answer: the unit runs again on the primary.
     private func repeatUnit(after server: ServerConnection, _ fields: ServerErrorFields) {
         _ = server.skippedPending()
+        if let before = current?.statementsBefore { statements = before }
         worker.unitsInFlight -= 1
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.

@@ -142,6 +142,7 @@ extension Session {
             // client, which sees the error, says nothing more, and only the present message has to be ended.
             let isSimpleCopy = passThrough?.ending == .copy(isExtended: false)
             if passThrough?.copyFailed() == true { passThrough = nil }
+            passThrough?.unitFailed()
             passesToServer = false
             throwAwaySaysReady = !isSimpleCopy
             if isSimpleCopy { writer.readyForQuery(.idle) }

@@ -285,9 +285,21 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
+        if server.role == .standby, unit.hasNames { current?.statementsBefore = statements }
+        if passThrough != nil {
+            passesToServer = true
+            current?.expectsReady = false
+            current?.isConsumed = true
+            if unit.isSimpleQuery {
+                statements.removeUnnamed()
+                server.prepared.unnamed = nil
+            }
+            if passThrough?.ending == .oversized { transmitOversized(on: server) }
+            client.receive()
+            return
+        }
         transmit(unit, on: server)
-        passesToServer = passThrough != nil
-        if unit.ending == .flush || passThrough != nil {
+        if unit.ending == .flush {
             current?.expectsReady = false
             consumeUnit(unit.length)
         } else if current?.hidesReady == true {
@@ -299,7 +311,8 @@ extension Session {
     /// Makes the session's state on a connection that has another one. Returns whether nothing had to be made: the answers
     /// come first, because a unit must not run in a state that could not be made.
     private func bringIntoState(_ server: ServerConnection, for unit: RequestUnit) -> Bool {
-        guard status == .idle else { return unit.traits.contains(.namesStatements) ? nameStatements(on: server) : true }
+        let namesStatements = unit.traits.contains(.namesStatements)
+        guard status == .idle else { return !namesStatements || nameStatements(on: server) }
         var queries: [[UInt8]] = []
         if let user = server.settingsUser, user != serial {
             queries.append(ServerConnection.query("RESET ALL".utf8))
@@ -325,22 +338,22 @@ extension Session {
             }
         }
         if !queries.isEmpty { server.replay(queries) }
-        let areStatementsNamed = !unit.traits.contains(.namesStatements) || nameStatements(on: server)
+        let areStatementsNamed = !namesStatements || nameStatements(on: server)
         guard queries.isEmpty, areStatementsNamed else { return false }
         tell(server.reported)
         return true
     }
 
-    /// SQL is to find the session's statements under the client's names, and no others.
+    /// SQL is to find the session's statements under the client's names, and no others. Returns whether nothing had to be done.
     private func nameStatements(on server: ServerConnection) -> Bool {
-        let missing = statements.definitions.filter { !server.clientNames.contains($0.name) }
-        guard status != .failed, server.prepared.count > 0 || !missing.isEmpty else { return true }
+        guard status != .failed else { return true }
         var writer = MessageWriter()
         for statement in server.prepared.takeAll() { writer.closeStatement(statement.name) }
-        for definition in missing {
+        for definition in statements.definitions where !server.clientNames.contains(definition.name) {
             definition.statement.appendParse(as: definition.name, to: &writer)
             server.clientNames.append(definition.name)
         }
+        guard !writer.bytes.isEmpty else { return true }
         writer.sync()
         server.replay([writer.bytes])
         return false
@@ -431,8 +444,8 @@ extension Session {
         } else if !requests.operations.isEmpty {
             worker.scratch.prepare(requests.operations, client.unread.bytes, for: self, on: server)
             if !worker.scratch.injected.isEmpty { server.stream.send(worker.scratch.injected) }
-            if worker.scratch.hasRenamed {
-                worker.scratch.rename(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
+            if worker.scratch.hasEdits {
+                worker.scratch.edit(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
                 return
             }
         }
@@ -441,36 +454,55 @@ extension Session {
 
     // MARK: - Messages that are not understood one by one
 
-    /// A unit longer than a buffer is not analysed to its end: it goes to the primary, and through unseen.
+    /// A message longer than a buffer passes unseen, and its unit goes to the primary.
     private func beginOversized(_ known: RequestUnit) {
         let bytes = client.unread.bytes
-        let isExtended = bytes.byte(at: 0) != FrontendMessage.query.rawValue
-        var unit = RequestUnit(length: 0, ending: .ready)
-        // Parts that were not seen may leave state behind.
-        unit.isSimpleQuery = !isExtended
-        unit.executes = .sessionState
-        unit.effect = .sessionState
-        unit.isOpaque = true
-        // Its names pass as they are.
-        if isExtended { unit.traits = .namesStatements }
-        let isUnnamedParse =
-            bytes.byte(at: 0) == FrontendMessage.parse.rawValue && bytes.byte(at: MessageHeader.size) == 0
-        if isUnnamedParse { statements.removeUnnamed() }
-        passThrough = PassThrough(ending: isExtended ? .sync : .message, beginsWithUnnamedParse: isUnnamedParse)
+        var unit = known
+        let type = bytes.byte(at: known.length)
+        if type == FrontendMessage.query.rawValue || type == FrontendMessage.functionCall.rawValue {
+            unit.execute(.sessionState)
+            unit.isSimpleQuery = type == FrontendMessage.query.rawValue
+            unit.isOpaque = true
+            passThrough = PassThrough(ending: .message)
+        } else {
+            oversizedName = requests.readOversized(bytes, into: &unit, statements: statements)
+            // Its text is known to the one server only: there the session stays.
+            if oversizedName?.isEmpty == false { hasUnseenNames = true }
+            if oversizedName?.isEmpty == true { statements.removeUnnamed() }
+            unit.ending = .flush
+            passThrough = PassThrough(ending: .oversized, behind: known.length)
+        }
+        unit.length = 0
         if current != nil, let server {
-            passesToServer = true
-            current?.unit.executes = .sessionState
+            current?.unit.executes = max(current?.unit.executes ?? .empty, unit.executes)
             note(unit, on: server)
+            passesToServer = true
+            transmitOversized(on: server)
             return
         }
         current = Current(unit: unit)
         choose()
     }
 
-    /// Which statements there are is known to the server only.
-    private func namesAreUnseen() {
-        hasUnseenNames = true
-        transaction.mayLeaveState = true
+    /// Sends what is there of a unit that goes on unseen.
+    private func transmitOversized(on server: ServerConnection) {
+        guard var pass = passThrough, let input = client.input else { return }
+        worker.scratch.prepare(requests.operations, client.unread.bytes, for: self, on: server)
+        if !worker.scratch.injected.isEmpty { server.stream.send(worker.scratch.injected) }
+        if let name = oversizedName {
+            server.pending.append(name.isEmpty ? .parseUnnamed : .parseAsNamed(name))
+            if name.isEmpty { server.prepared.unnamed = nil }
+            oversizedName = nil
+        }
+        let scan = pass.scan(client.unread.bytes)
+        passThrough = pass
+        if worker.scratch.hasEdits {
+            worker.scratch.edit(client.unread.bytes.extracting(0..<scan.count), into: server.stream)
+        } else {
+            server.stream.send(input.buffer, input.start..<input.start + scan.count)
+        }
+        client.consume(scan.count)
+        if scan.isOver { endPassThrough() }
     }
 
     /// The server waits for copy data.
@@ -509,7 +541,6 @@ extension Session {
                 close()
                 return false
             }
-            if scan.changesNames, target != nil { namesAreUnseen() }
             if let target, scan.count > 0 {
                 target.stream.send(input.buffer, input.start..<input.start + scan.count)
             }
@@ -526,7 +557,7 @@ extension Session {
 
     private func endPassThrough() {
         let wasThrownAway = !passesToServer
-        let goesOn = passThrough?.ending == .copy(isExtended: true)
+        let goesOn = passThrough?.ending == .copy(isExtended: true) || passThrough?.ending == .oversized
         passThrough = nil
         passesToServer = false
         if wasThrownAway {

@@ -49,6 +49,8 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// The setting that it makes, and nothing else.
         var change: (SettingChange, text: [UInt8])?
+        /// The session's statements before it was sent to a standby.
+        var statementsBefore: PreparedStatements?
         /// Nodes that failed it.
         var tried: UInt64 = 0
         /// How often the primary's connection broke under it.
@@ -153,6 +155,8 @@ final class Session: StreamOwner {
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
     var passThrough: PassThrough?
     var passesToServer = false
+    /// The statement that a message too long to be read prepares.
+    var oversizedName: [UInt8]?
     /// ReadyForQuery is due behind what is thrown away.
     var throwAwaySaysReady = true
     /// A message to the client was begun and is not complete: nothing else can be said to it.

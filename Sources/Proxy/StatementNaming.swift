@@ -5,21 +5,24 @@ import ProxyCore
 ///
 /// Storage is used again from unit to unit.
 struct StatementNaming {
-    private struct Renamed {
+    /// What becomes of a message: its statement has another name, or another message goes ahead of it.
+    private struct Edit {
         var message: Range<Int>
         var name: Range<Int>
-        var statement: SharedStatement
+        /// `nil`: the server is to refuse the name, which is taken by a message of ours.
+        var statement: SharedStatement?
     }
 
     private var writer = MessageWriter()
-    private var renamed: [Renamed] = []
+    /// In the order of the messages.
+    private var edits: [Edit] = []
     /// What the unit itself has done to names, latest last; `nil` for closed.
     private var defined: [(name: StatementName, statement: SharedStatement?)] = []
     private var output: [UInt8] = []
 
     /// Messages of ours that go ahead of the unit; and so do their answers.
     var injected: [UInt8] { writer.bytes }
-    var hasRenamed: Bool { !renamed.isEmpty }
+    var hasEdits: Bool { !edits.isEmpty }
 
     /// Walks over the operations of the unit at the start of `unit`.
     mutating func prepare(
@@ -29,7 +32,7 @@ struct StatementNaming {
         on server: ServerConnection
     ) {
         writer.clear()
-        renamed.removeAll(keepingCapacity: true)
+        edits.removeAll(keepingCapacity: true)
         defined.removeAll(keepingCapacity: true)
         let injectedBefore = server.pending.count
         // What is injected goes ahead, and so it stands first among what is pending: two passes.
@@ -59,14 +62,8 @@ struct StatementNaming {
                 server.prepared.unnamed = generation
             } else if definition(of: name, session) != nil {
                 // The server is to refuse the name, in its own words: so the name has to be there.
-                let bytes = unit.array(operation.name)
-                guard !server.clientNames.contains(bytes) else { return }
-                writer.message(.parse) {
-                    $0.raw(bytes)
-                    for _ in 0..<4 { $0.byte(0) }
-                }
-                server.pending.append(.injected)
-                server.clientNames.append(bytes)
+                guard !server.clientNames.contains(unit.array(operation.name)) else { return }
+                edits.append(Edit(message: operation.message, name: operation.name))
             } else if !server.clientNames.isEmpty, server.clientNames.contains(unit.array(operation.name)) {
                 // SQL's PREPARE has taken it: likewise.
             } else {
@@ -79,11 +76,11 @@ struct StatementNaming {
                 if server.prepared.use(statement) || defined.contains(where: { $0.statement === statement }) {
                     // What it means is for the server to say anew.
                     writer.closeStatement(statement.name)
-                    server.pending.append(.injected)
+                    server.pending.append(.injectedClose(statement))
                 }
                 server.prepared.add(statement)
                 defined.append((name, statement))
-                renamed.append(Renamed(message: operation.message, name: operation.name, statement: statement))
+                edits.append(Edit(message: operation.message, name: operation.name, statement: statement))
             }
         case .bind, .describe:
             if name.isUnnamed {
@@ -94,7 +91,7 @@ struct StatementNaming {
                     server.pending.append(.injectedParse(statement))
                     server.prepared.add(statement)
                 }
-                renamed.append(Renamed(message: operation.message, name: operation.name, statement: statement))
+                edits.append(Edit(message: operation.message, name: operation.name, statement: statement))
             }
         case .close:
             if !name.isUnnamed { defined.append((name, nil)) }
@@ -118,10 +115,10 @@ struct StatementNaming {
     private mutating func evict(_ server: ServerConnection, keeping first: Int) {
         let limit = server.pool.worker.configuration.pooling.maxPreparedStatements
         // What this unit uses was used last.
-        let needed = renamed.count
+        let needed = edits.count
         while let statement = server.prepared.evict(limit: max(limit, needed)) {
             writer.closeStatement(statement.name)
-            server.pending.append(.injected)
+            server.pending.append(.injectedClose(statement))
         }
     }
 
@@ -135,10 +132,16 @@ struct StatementNaming {
         case .parse:
             if operation.statement.isUnnamed {
                 server.pending.append(.parseUnnamed)
-            } else if let entry = renamed.first(where: { $0.message == operation.message }) {
-                server.pending.append(.parse(operation.statement, unit.array(operation.name), entry.statement))
+            } else if let edit = edits.first(where: { $0.message == operation.message }) {
+                let name = unit.array(operation.name)
+                if let statement = edit.statement {
+                    server.pending.append(.parse(operation.statement, name, statement))
+                } else {
+                    server.pending.append(.injectedRefusal(name))
+                    server.pending.append(.parseAsNamed(name))
+                }
             } else {
-                server.pending.append(.other)
+                server.pending.append(.parseAsNamed(unit.array(operation.name)))
             }
         case .close:
             server.pending.append(.closeStatement(operation.statement, unit.array(operation.name)))
@@ -149,20 +152,37 @@ struct StatementNaming {
         }
     }
 
-    /// Sends the unit with its statements renamed.
-    mutating func rename(_ unit: RawSpan, into stream: Stream) {
+    /// What the client calls a statement of the unit last prepared, which stands at the start of `unit` still.
+    func clientName(of name: [UInt8], in unit: RawSpan) -> [UInt8]? {
+        edits.first { $0.statement?.name == name && $0.name.upperBound <= unit.byteCount }.map { unit.array($0.name) }
+    }
+
+    /// Sends the unit with its edits.
+    mutating func edit(_ unit: RawSpan, into stream: Stream) {
         output.removeAll(keepingCapacity: true)
         var copied = 0
-        for entry in renamed {
-            append(unit, copied..<entry.message.lowerBound + 1)
-            let length = entry.message.count - 1 - entry.name.count + entry.statement.name.count
-            for shift in [24, 16, 8, 0] as [Int] { output.append(UInt8(truncatingIfNeeded: length >> shift)) }
-            append(unit, entry.message.lowerBound + MessageHeader.size..<entry.name.lowerBound)
-            output += entry.statement.name
-            copied = entry.name.upperBound
+        for edit in edits {
+            append(unit, copied..<edit.message.lowerBound)
+            output.append(unit.byte(at: edit.message.lowerBound))
+            if let statement = edit.statement {
+                append(length: edit.message.count - 1 - edit.name.count + statement.name.count)
+                append(unit, edit.message.lowerBound + MessageHeader.size..<edit.name.lowerBound)
+                output += statement.name
+                copied = edit.name.upperBound
+            } else {
+                // A Parse of nothing.
+                append(length: 4 + edit.name.count + 4)
+                append(unit, edit.name)
+                for _ in 0..<4 { output.append(0) }
+                copied = edit.message.lowerBound
+            }
         }
         append(unit, copied..<unit.byteCount)
         stream.send(output)
+    }
+
+    private mutating func append(length: Int) {
+        for shift in [24, 16, 8, 0] as [Int] { output.append(UInt8(truncatingIfNeeded: length >> shift)) }
     }
 
     private mutating func append(_ unit: RawSpan, _ range: Range<Int>) {

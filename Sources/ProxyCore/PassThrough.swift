@@ -8,6 +8,8 @@ package struct PassThrough: Sendable {
     package enum Ending: Sendable, Equatable {
         /// The present message, or the next when none is begun.
         case message
+        /// One message of the extended protocol, behind which its unit goes on.
+        case oversized
         case sync
         /// CopyDone or CopyFail. Where the extended protocol is used, the unit goes on behind it.
         case copy(isExtended: Bool)
@@ -18,8 +20,6 @@ package struct PassThrough: Sendable {
         package var count = 0
         /// Whether it ends with them.
         package var isOver = false
-        /// A message passed that changes which named statements there are, or that may.
-        package var changesNames = false
         package var terminates = false
         package var violation: ErrorMessage?
     }
@@ -29,13 +29,10 @@ package struct PassThrough: Sendable {
     package private(set) var remaining = 0
     private var presentIsLast = false
     private var hasEndedCopy = false
-    private var beginsWithUnnamedParse: Bool
-    /// The server throws away what passes.
-    private var isSkipped = false
-
-    package init(ending: Ending, beginsWithUnnamedParse: Bool = false) {
+    /// - Parameter count: bytes of whole messages that go ahead.
+    package init(ending: Ending, behind count: Int = 0) {
         self.ending = ending
-        self.beginsWithUnnamedParse = beginsWithUnnamedParse
+        remaining = count
     }
 
     /// Takes the client's unread bytes, as many as belong here.
@@ -62,7 +59,7 @@ package struct PassThrough: Sendable {
                     scan.terminates = true
                     return scan
                 }
-                begin(type, &scan)
+                begin(type)
                 scan.count += MessageHeader.size
                 remaining = header.bodySize
             }
@@ -74,18 +71,9 @@ package struct PassThrough: Sendable {
         return scan
     }
 
-    private mutating func begin(_ type: FrontendMessage, _ scan: inout Scan) {
-        switch type {
-        case .parse: scan.changesNames = scan.changesNames || !beginsWithUnnamedParse
-        case .close: scan.changesNames = true
-        case .bind, .copyData, .copyDone, .copyFail, .describe, .execute, .flush, .functionCall, .password, .query, .sync,
-            .terminate:
-            break
-        }
-        beginsWithUnnamedParse = false
-        if isSkipped { scan.changesNames = false }
+    private mutating func begin(_ type: FrontendMessage) {
         switch ending {
-        case .message:
+        case .message, .oversized:
             presentIsLast = true
         case .sync:
             hasEndedCopy = hasEndedCopy || type == .copyDone || type == .copyFail
@@ -111,13 +99,19 @@ package struct PassThrough: Sendable {
         return remaining == 0
     }
 
+    /// The unit has failed: what is left of it, up to Sync, belongs here.
+    package mutating func unitFailed() {
+        guard ending == .oversized else { return }
+        ending = .sync
+        presentIsLast = false
+    }
+
     /// The copy has failed on the server, which now drops copy messages: up to Sync in the extended protocol, or else only
     /// the rest of the present message is waited for. Returns whether nothing more belongs here.
     package mutating func copyFailed() -> Bool {
         guard case .copy(let isExtended) = ending else { return false }
         ending = isExtended ? .sync : .message
         presentIsLast = !isExtended
-        isSkipped = true
         return !isExtended && remaining == 0
     }
 }

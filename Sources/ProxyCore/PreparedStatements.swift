@@ -119,6 +119,29 @@ package struct SharedStatements: Sendable {
     }
 
     package var count: Int { table.count }
+
+    /// The first of our names in a message; `nil` when there is none.
+    package func name(in message: RawSpan) -> (name: [UInt8], range: Range<Int>)? {
+        var start = 0
+        while start + prefix.count < message.byteCount {
+            var length = 0
+            while length < prefix.count, message.byte(at: start + length) == prefix[length] { length += 1 }
+            guard length == prefix.count else {
+                start += 1
+                continue
+            }
+            var end = start + length
+            while end < message.byteCount, Self.isDigit(message.byte(at: end)) { end += 1 }
+            return (message.array(start..<end), start..<end)
+        }
+        return nil
+    }
+
+    /// Of a number to the base 36.
+    private static func isDigit(_ byte: UInt8) -> Bool {
+        (byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9"))
+            || (byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z"))
+    }
 }
 
 /// The protocol-level prepared statements of one client session.
@@ -196,9 +219,9 @@ package struct PreparedStatements: Sendable {
         }
     }
 
-    /// Keeps only those whose client's name is in `names`.
-    package mutating func keep(_ names: Set<[UInt8]>) {
-        named = named.filter { names.contains($0.value.name) }
+    /// Removes named statements by the client's names.
+    package mutating func remove(_ names: [[UInt8]]) {
+        for name in names { named[StatementName(name.span.bytes)] = nil }
     }
 
     /// A simple query, too, destroys the unnamed statement.

@@ -37,10 +37,10 @@ package struct RequestUnit: Sendable, Equatable {
     /// A message of it is malformed: the primary says in what way.
     mutating func isMalformed() {
         isOpaque = true
-        executes(.write)
+        execute(.write)
     }
 
-    mutating func executes(_ effect: StatementEffect) {
+    package mutating func execute(_ effect: StatementEffect) {
         self.effect = max(self.effect, effect)
         executes = max(executes, effect)
     }
@@ -123,13 +123,13 @@ package struct RequestUnitReader: Sendable {
                 if type == .query {
                     unit.isSimpleQuery = true
                     if let verdict = Self.verdict(onQuery: bytes, body, functions: functions) {
-                        unit.executes(verdict.effect)
+                        unit.execute(verdict.effect)
                         unit.traits = verdict.traits
                     } else {
                         unit.isMalformed()
                     }
                 } else {
-                    unit.executes(.sessionState)
+                    unit.execute(.sessionState)
                 }
                 return finish(&unit, length: end, ending: .ready)
             case .parse:
@@ -182,10 +182,44 @@ package struct RequestUnitReader: Sendable {
             offset = end
         }
         if let flushEnd {
+            operations.removeAll { $0.message.lowerBound >= flushEnd }
             return finish(&unit, length: flushEnd, ending: .flush)
         }
         unit.length = offset
         return .incomplete(unit)
+    }
+
+    /// Takes the message behind `unit`, which is longer than what can be read of it, into the unit: a Bind or a Parse.
+    ///
+    /// - Returns: the name of the statement that it prepares; `nil` when it prepares none.
+    package mutating func readOversized(
+        _ bytes: RawSpan,
+        into unit: inout RequestUnit,
+        statements: borrowing PreparedStatements
+    ) -> [UInt8]? {
+        let start = unit.length
+        unit.isOpaque = true
+        guard let header = MessageHeader(bytes, at: start) else { return nil }
+        let nameStart = start + MessageHeader.size
+        let message = start..<start + header.totalSize
+        switch FrontendMessage(rawValue: header.type) {
+        case .bind:
+            guard let portalEnd = bytes.terminator(from: nameStart, before: bytes.byteCount),
+                let nameEnd = bytes.terminator(from: portalEnd + 1, before: bytes.byteCount)
+            else { break }
+            unit.binds += 1
+            use(.bind, bytes, portalEnd + 1..<nameEnd, message, statements, into: &unit)
+            unit.effect = max(unit.effect, .write)
+            return nil
+        case .parse:
+            unit.execute(.sessionState)
+            guard let nameEnd = bytes.terminator(from: nameStart, before: bytes.byteCount) else { break }
+            return bytes.array(nameStart..<nameEnd)
+        default:
+            break
+        }
+        unit.execute(.sessionState)
+        return nil
     }
 
     // MARK: - One message
@@ -257,12 +291,12 @@ package struct RequestUnitReader: Sendable {
         if !statement.isUnnamed { unit.hasNames = true }
         guard let verdict = (parsed.isEmpty ? nil : parsed[statement]) ?? statements.verdict(on: statement) else {
             unit.isOpaque = true
-            unit.executes(.sessionState)
+            unit.execute(.sessionState)
             return
         }
         unit.effect = max(unit.effect, verdict.effect)
         guard kind == .bind else { return }
-        unit.executes(verdict.effect)
+        unit.execute(verdict.effect)
         unit.traits.formUnion(verdict.traits)
     }
 
