@@ -53,11 +53,15 @@ final class ServerLink: StreamOwner {
     /// Cancel requests under way to the server. The next unit waits for them, so that they cannot hit it.
     var cancelsInFlight = 0
 
-    init(node: Node, session: Session, credential: SCRAMClient.Credential) {
+    init(node: Node, session: Session, credential: LoginCredential) {
         self.node = node.id
         self.role = node.role
         self.session = session
-        login = ServerLogin(credential: credential, random: Random.bytes(SCRAMNonce.randomByteCount))
+        login = ServerLogin(
+            credential: credential,
+            role: session.role,
+            random: Random.bytes(SCRAMNonce.randomByteCount)
+        )
     }
 
     /// Begins to connect; the outcome comes to the session as `linkIsReady` or `linkFailed`.

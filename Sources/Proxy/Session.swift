@@ -82,8 +82,8 @@ final class Session: StreamOwner {
     let cancelKey: CancelKey
 
     var phase: Phase = .login
-    var login: ClientLogin? = ClientLogin()
-    var credential: SCRAMClient.Credential?
+    var login: ClientLogin?
+    var credential: LoginCredential?
     var startupPacket: [UInt8] = []
     var role = ""
     var database = ""
@@ -140,6 +140,7 @@ final class Session: StreamOwner {
     /// - Parameter message: sent to the client before its connection is closed.
     func close(_ message: ErrorMessage? = nil) {
         guard phase != .closed else { return }
+        worker.admission.left(wasLoggedIn: credential != nil)
         if phase == .running { worker.unitsInFlight -= 1 }
         phase = .closed
         if let message, !isMidMessage {
