@@ -54,6 +54,7 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Layer 0: C that SwiftPM must see.
@@ -73,6 +74,11 @@ let package = Package(
         library(
             "ProxyCore",
             ["Balancing", "HostBasedAuthentication", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
+        ),
+        library(
+            "ConfigurationFile",
+            ["HostBasedAuthentication", "ProxyCore", .product(name: "Yams", package: "Yams")],
+            isTestable: true
         ),
         library("Reactor", ["CReactor"]),
         library("PostgresClient", ["CPQ", "PostgresWire"], isTestable: true),
@@ -104,7 +110,8 @@ let package = Package(
         .executableTarget(
             name: "slipstream",
             dependencies: [
-                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore", "QueryAnalysis", "Replication", "Topology", logging,
+                "Archive", "ConfigurationFile", "Dashboard", "HostBasedAuthentication", "Monitor", "PostgresClient",
+                "PostgresWire", "Proxy", "ProxyCore", "QueryAnalysis", "Replication", "Topology", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -119,6 +126,7 @@ let package = Package(
         tests("PostgresAuthTests", ["PostgresAuth", crypto]),
         tests("TopologyTests", ["Topology"]),
         tests("HostBasedAuthenticationTests", ["HostBasedAuthentication"]),
+        tests("ConfigurationFileTests", ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore"]),
         tests(
             "ProxyCoreTests",
             ["HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
