@@ -77,6 +77,9 @@ package struct LoginCredential: Sendable, Redacted {
         self.md5 = md5
     }
 
+    /// Nothing is known: only a node that trusts can be logged in to.
+    package var isEmpty: Bool { password == nil && key == nil && md5 == nil }
+
     /// What answers a challenge by SCRAM; `nil` when there is nothing.
     package var scram: SCRAMClient.Credential? {
         if let key { return .key(key, verifier) }

@@ -69,10 +69,8 @@ package final class Endpoint: Sendable {
         )
         self.reports = reports
         let secret = Random.bytes(32)
-        let admission = Admission(
-            maxUnauthenticated: configuration.pooling.maxUnauthenticated,
-            maxClients: configuration.pooling.maxClientConnections
-        )
+        let admission = Admission(maxUnauthenticated: configuration.pooling.maxUnauthenticated)
+        let slots = Slots()
         workers = (0..<count).map { number in
             Worker(
                 number: number,
@@ -83,6 +81,7 @@ package final class Endpoint: Sendable {
                 admission: admission,
                 listeners: sockets.map { $0[number] } + (unix.map { [$0.descriptor] } ?? []),
                 mockSecret: secret,
+                slots: slots,
                 reports: continuation
             )
         }

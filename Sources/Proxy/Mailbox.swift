@@ -16,6 +16,12 @@ enum Mail: Sendable {
     case cancel(CancelKey, replyTo: Worker, session: SessionID)
     /// A cancel request that this worker passed on is done with.
     case cancelDone(session: SessionID)
+    /// Another worker waits for a slot of a pool.
+    case slotIsWanted(PoolKey, by: Int, since: MonotonicTime)
+    case slotIsFree(PoolKey)
+    case closeIdle
+    case renew
+    case definitionsChanged
     case shutdown
 }
 
