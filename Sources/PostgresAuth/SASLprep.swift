@@ -21,7 +21,8 @@ enum SASLprep {
         guard !mapped.isEmpty, !mapped.contains(where: { isProhibited($0) || isUnassigned($0) }),
             hasOneDirection(mapped)
         else { return password }
-        return String(mapped).precomposedStringWithCompatibilityMapping
+        // NFKC in two steps: Foundation's own leaves a Hangul syllable and a compatible final consonant uncomposed.
+        return String(mapped).decomposedStringWithCompatibilityMapping.precomposedStringWithCanonicalMapping
     }
 
     /// RFC 3454 table C.1.2.

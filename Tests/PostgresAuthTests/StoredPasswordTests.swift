@@ -52,6 +52,7 @@ struct StoredPasswordTests {
         arguments: [
             ("I\u{AD}X", "IX"), ("\u{AA}", "a"), ("\u{2168}", "IX"), ("a\u{A0}b", "a b"), ("e\u{301}", "\u{E9}"),
             ("\u{1D538}", "A"), ("\u{FB01}", "fi"),
+            ("\u{AC00}\u{FFAD}", "\u{AC0C}"),
         ]
     )
     func prepared(typed: String, same: String) {
