@@ -5,6 +5,9 @@ import Foundation
 ///
 /// Like PostgreSQL it leaves a password as it is that is plain ASCII, or that the profile would refuse.
 ///
+/// Foundation composes an archaic Hangul vowel (U+1176 to U+11A7) with the consonant before it, which Unicode does not:
+/// such a password, sent in clear text, is taken for a wrong one.
+///
 /// Source: RFC 4013, RFC 3454; PostgreSQL's `pg_saslprep`.
 enum SASLprep {
     static func prepared(_ password: String) -> String {
