@@ -54,6 +54,7 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Layer 0: C that SwiftPM must see.
@@ -66,10 +67,19 @@ let package = Package(
         library("QueryAnalysis"),
         library("PostgresWire"),
         library("PostgresAuth", [crypto]),
+        library("HostBasedAuthentication"),
 
         // Layer 2: pure machines, and the one loop that does I/O for them.
         library("Topology"),
-        library("ProxyCore", ["Balancing", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]),
+        library(
+            "ProxyCore",
+            ["Balancing", "HostBasedAuthentication", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
+        ),
+        library(
+            "ConfigurationFile",
+            ["HostBasedAuthentication", "ProxyCore", .product(name: "Yams", package: "Yams")],
+            isTestable: true
+        ),
         library("Reactor", ["CReactor"]),
         library("PostgresClient", ["CPQ", "PostgresWire"], isTestable: true),
 
@@ -77,8 +87,8 @@ let package = Package(
         library(
             "Proxy",
             [
-                "Balancing", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Reactor", "Topology",
-                logging,
+                "Balancing", "HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis",
+                "Reactor", "Topology", logging,
             ]
         ),
         library("Archive", isTestable: true),
@@ -87,7 +97,10 @@ let package = Package(
             ["Archive", "PostgresClient", "Topology", logging, subprocess, system],
             isTestable: true
         ),
-        library("Monitor", ["PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]),
+        library(
+            "Monitor",
+            ["PostgresAuth", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]
+        ),
         library(
             "Dashboard",
             ["Monitor", "PostgresWire", "Topology", .product(name: "Hummingbird", package: "hummingbird"), logging]
@@ -97,8 +110,8 @@ let package = Package(
         .executableTarget(
             name: "slipstream",
             dependencies: [
-                "Archive", "Dashboard", "Monitor", "PostgresClient", "PostgresWire", "Proxy", "ProxyCore",
-                "QueryAnalysis", "Replication", "Topology", logging,
+                "Archive", "ConfigurationFile", "Dashboard", "HostBasedAuthentication", "Monitor", "PostgresClient",
+                "PostgresWire", "Proxy", "ProxyCore", "QueryAnalysis", "Replication", "Topology", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
@@ -112,7 +125,12 @@ let package = Package(
         tests("PostgresWireTests", ["PostgresWire"]),
         tests("PostgresAuthTests", ["PostgresAuth", crypto]),
         tests("TopologyTests", ["Topology"]),
-        tests("ProxyCoreTests", ["ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]),
+        tests("HostBasedAuthenticationTests", ["HostBasedAuthentication"]),
+        tests("ConfigurationFileTests", ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore"]),
+        tests(
+            "ProxyCoreTests",
+            ["HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
+        ),
         tests("ReactorTests", ["Reactor"]),
         // These run the program itself, too, which is built with all targets. They don't depend on it: that would link
         // them as it is linked, and the static libraries lack `Testing`.
@@ -120,14 +138,17 @@ let package = Package(
         tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", logging]),
         .testTarget(
             name: "EndpointTests",
-            dependencies: ["PostgresClient"],
+            dependencies: ["HostBasedAuthentication", "PostgresClient"],
             exclude: ["Clients"],
             swiftSettings: settings
         ),
         tests("PostgresClientTests", ["PostgresClient"]),
         tests(
             "MonitorTests",
-            ["Dashboard", "Monitor", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]
+            [
+                "Dashboard", "Monitor", "PostgresAuth", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology",
+                logging,
+            ]
         ),
     ]
 )

@@ -1,4 +1,5 @@
 package import Logging
+package import PostgresAuth
 package import PostgresClient
 package import QueryAnalysis
 package import Topology
@@ -65,12 +66,12 @@ package actor DatabaseCatalog {
 
     // MARK: - Verifiers
 
-    /// `pg_authid.rolpassword` of `role`; `nil` when the role is unknown, has no password, or its password has expired.
+    /// The password of `role` as `pg_authid` holds it; without text when the role is unknown, has none, or it has expired.
     ///
     /// Whether the role may log in is for the server to say, in its own words.
     ///
     /// - Throws: `DatabaseError` when no node can be asked.
-    package func verifier(ofRole role: String) async throws -> String? {
+    package func password(ofRole role: String) async throws -> RolePassword {
         var failure = DatabaseError(
             kind: .connect,
             sqlState: "57P03",
@@ -87,7 +88,7 @@ package actor DatabaseCatalog {
         throw failure
     }
 
-    private func answer(of node: NodeID, role: String) async throws -> String? {
+    private func answer(of node: NodeID, role: String) async throws -> RolePassword {
         let isReused = sessions[node] != nil
         let session = session(with: node)
         do {
@@ -111,17 +112,21 @@ package actor DatabaseCatalog {
     }
 
     /// In a task of its own, for a client that gives up must not cancel what others share.
-    private static func ask(_ session: Task<DatabaseConnection, any Error>, _ role: String) async throws -> String? {
+    private static func ask(_ session: Task<DatabaseConnection, any Error>, _ role: String) async throws
+        -> RolePassword
+    {
         try await Task {
             let rows = try await session.value.query(
                 """
-                select rolpassword from pg_authid
-                where rolname = $1 and (rolvaliduntil is null or rolvaliduntil > clock_timestamp())
+                select (
+                    select rolpassword from pg_authid
+                    where rolname = $1 and (rolvaliduntil is null or rolvaliduntil > clock_timestamp())
+                ), current_setting('password_encryption') = 'md5'
                 """,
                 [role],
                 timeout: .seconds(1)
             )
-            return rows.first?[0]
+            return RolePassword(text: rows.first?[0], isMD5ByDefault: rows.first?[1] == "t")
         }.value
     }
 

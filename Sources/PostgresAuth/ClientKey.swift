@@ -17,6 +17,17 @@ package struct ClientKey: Sendable, Equatable, Redacted {
         bytes = SHA256Arithmetic.hmac("Client Key".utf8, key: saltedPassword)
     }
 
+    /// The key a password has for a verifier's salt and iterations; whether it is the right one, `opens(_:)` tells.
+    init(password: String, verifier: SCRAMVerifier) {
+        self.init(
+            saltedPassword: SHA256Arithmetic.saltedPassword(
+                SASLprep.prepared(password),
+                salt: verifier.salt,
+                iterations: verifier.iterations
+            )
+        )
+    }
+
     /// The key a client has shown by its proof; whether it is the right one, `opens(_:)` tells.
     init(proof: [UInt8], signature: [UInt8]) {
         bytes = SHA256Arithmetic.exclusiveOr(proof, signature)

@@ -6,9 +6,8 @@ package struct SCRAMClient: ~Copyable {
         /// A key a client has shown, and the verifier it was checked against. The verifier's ServerKey is what the
         /// server is checked by; without a verifier the server proves nothing.
         case key(ClientKey, SCRAMVerifier?)
-        /// A password of ASCII characters (others would have to pass through SASLprep, RFC 4013, first). Its key takes
-        /// as many iterations as the server asks for, so this is only for a server that is trusted not to ask for
-        /// billions.
+        /// A password. Its key takes as many iterations as the server asks for, so this is only for a server that is
+        /// trusted not to ask for billions.
         case password(String)
     }
 
@@ -119,7 +118,11 @@ package struct SCRAMClient: ~Copyable {
             storedKey = SHA256Arithmetic.hash(clientKey.bytes)
             serverKey = verifier?.serverKey
         case .password(let password):
-            let salted = SHA256Arithmetic.saltedPassword(password, salt: salt, iterations: iterations)
+            let salted = SHA256Arithmetic.saltedPassword(
+                SASLprep.prepared(password),
+                salt: salt,
+                iterations: iterations
+            )
             key = ClientKey(saltedPassword: salted)
             storedKey = SHA256Arithmetic.hash(key.bytes)
             serverKey = SCRAMVerifier.serverKey(saltedPassword: salted)

@@ -43,14 +43,18 @@ package struct SCRAMVerifier: Sendable, Equatable, Redacted {
         self.init(iterations: iterations, salt: salt, storedKey: storedKey, serverKey: serverKey)
     }
 
-    /// The verifier PostgreSQL would store for an ASCII password (others would have to pass through SASLprep, RFC 4013,
-    /// first). With its `text` a role is given a password that no log of the server can show.
+    /// The verifier PostgreSQL would store for a password. With its `text` a role is given a password that no log of the
+    /// server can show.
     ///
     /// - Parameters:
     ///   - salt: random; PostgreSQL takes 16 bytes.
     ///   - iterations: 1 or more.
     package init(password: String, salt: [UInt8], iterations: Int = defaultIterations) {
-        let saltedPassword = SHA256Arithmetic.saltedPassword(password, salt: salt, iterations: iterations)
+        let saltedPassword = SHA256Arithmetic.saltedPassword(
+            SASLprep.prepared(password),
+            salt: salt,
+            iterations: iterations
+        )
         self.init(
             iterations: iterations,
             salt: salt,

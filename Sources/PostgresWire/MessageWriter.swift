@@ -81,6 +81,25 @@ extension MessageWriter {
         message(.authentication) { $0.int32(0) }
     }
 
+    package mutating func authenticationCleartextPassword() {
+        message(.authentication) { $0.int32(3) }
+    }
+
+    package mutating func authenticationMD5Password(salt: [UInt8]) {
+        message(.authentication) {
+            $0.int32(5)
+            $0.raw(salt)
+        }
+    }
+
+    /// PasswordMessage: a password, or the answer to a challenge by MD5.
+    package mutating func passwordMessage(_ text: some Sequence<UInt8>) {
+        message(.password) {
+            $0.raw(text)
+            $0.byte(0)
+        }
+    }
+
     /// AuthenticationSASL with the mechanisms offered.
     package mutating func authenticationSASL(_ mechanisms: [String]) {
         message(.authentication) {

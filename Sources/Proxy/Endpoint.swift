@@ -1,5 +1,6 @@
 import Glibc
 package import Logging
+package import PostgresAuth
 import PostgresWire
 import ProxyCore
 package import QueryAnalysis
@@ -9,9 +10,9 @@ package import Topology
 
 /// What the data plane asks of the control plane: things only a database session can tell.
 package protocol Catalog: Sendable {
-    /// The verifier of `role` as `pg_authid.rolpassword` holds it; `nil` when the role is unknown, has no password, or
-    /// its password has expired. Throws when no node can be asked.
-    func verifier(ofRole role: String) async throws -> String?
+    /// The password of `role` as `pg_authid` holds it; without text when the role is unknown, has no password, or its
+    /// password has expired. Throws when no node can be asked.
+    func password(ofRole role: String) async throws -> RolePassword
     /// The functions of `database`; `nil` when they cannot be read (the endpoint then trusts only its built-in list).
     func functions(ofDatabase database: String) async -> FunctionCatalog?
 }
@@ -49,25 +50,26 @@ package final class Endpoint: Sendable {
         kind = try Self.kind(for: configuration.backend, logger)
         Self.raiseDescriptorLimit()
         let count = max(1, min(configuration.workers, 64))
-        let (sockets, port) = try Listener.tcp(host: configuration.host, port: configuration.port, count: count)
+        let (sockets, port) = try Listener.tcp(hosts: configuration.hosts, port: configuration.port, count: count)
         self.port = port
         var unix: (descriptor: Int32, path: String)?
         if let directory = configuration.socketDirectory {
             do throws(ListenError) {
                 unix = try Listener.unix(directory: directory, port: port)
             } catch {
-                sockets.forEach { close($0) }
+                sockets.joined().forEach { close($0) }
                 throw error
             }
         }
         socketPath = unix?.path
-        listeners = sockets + (unix.map { [$0.descriptor] } ?? [])
+        listeners = sockets.flatMap(\.self) + (unix.map { [$0.descriptor] } ?? [])
         let (reports, continuation) = AsyncStream.makeStream(
             of: NodeReport.self,
             bufferingPolicy: .bufferingNewest(64)
         )
         self.reports = reports
         let secret = Random.bytes(32)
+        let admission = Admission(maxUnauthenticated: configuration.pooling.maxUnauthenticated)
         let slots = Slots()
         workers = (0..<count).map { number in
             Worker(
@@ -76,7 +78,8 @@ package final class Endpoint: Sendable {
                 topology: topology,
                 catalog: catalog,
                 logger: logger,
-                listeners: [sockets[number]] + (unix.map { [$0.descriptor] } ?? []),
+                admission: admission,
+                listeners: sockets.map { $0[number] } + (unix.map { [$0.descriptor] } ?? []),
                 mockSecret: secret,
                 slots: slots,
                 reports: continuation

@@ -10,8 +10,8 @@ package enum IOBackend: String, Sendable, CaseIterable {
 
 /// What an endpoint needs to know before it listens.
 package struct EndpointConfiguration: Sendable {
-    /// IPv4 address to listen on.
-    package var host = "127.0.0.1"
+    /// IPv4 and IPv6 addresses to listen on; `*` for all, `localhost` for this host's own.
+    package var hosts = ["127.0.0.1"]
     package var port: UInt16
     /// Directory of the Unix-domain socket `.s.PGSQL.<port>`; `nil` for none.
     package var socketDirectory: String?
@@ -22,12 +22,24 @@ package struct EndpointConfiguration: Sendable {
     package var pinTime: Duration = .seconds(5)
     /// How long a statement that needs the primary waits for one to come up.
     package var primaryWait: Duration = .seconds(10)
-    /// How long a client may take to log in; PostgreSQL's `authentication_timeout`.
-    package var loginTime: Duration = .seconds(60)
+    /// Pools, limits and times.
     package var pooling = PoolingConfiguration()
+    /// Who may log in.
+    package var login = LoginPolicy(networks: NetworkInterfaces.networks)
+    /// How long a client may take to log in; PostgreSQL's `authentication_timeout`.
+    package var loginTime: Duration { pooling.clientLoginTimeout }
 
     package init(port: UInt16, workers: Int) {
         self.port = port
         self.workers = workers
+    }
+
+    /// Where a client on this host connects to.
+    package var host: String {
+        switch hosts.first {
+        case "*", "0.0.0.0", "localhost", nil: "127.0.0.1"
+        case "::": "::1"
+        case let host?: host
+        }
     }
 }

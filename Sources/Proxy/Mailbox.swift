@@ -1,3 +1,4 @@
+import PostgresAuth
 import PostgresWire
 import ProxyCore
 import QueryAnalysis
@@ -8,7 +9,7 @@ import Topology
 /// What other threads tell a worker.
 enum Mail: Sendable {
     case topology(Topology)
-    case verifier(session: SessionID, Result<String?, any Error>)
+    case verifier(session: SessionID, Result<RolePassword, any Error>)
     /// `nil`: they cannot be read.
     case functions(database: String, FunctionCatalog?)
     /// A cancel request that another worker received.

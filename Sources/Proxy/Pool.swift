@@ -27,7 +27,7 @@ final class Pool {
     private var connecting = 0
     private var isServing = false
     /// How the last session logged in, for connections that nobody waits for.
-    private var lastLogin: (profile: StartupProfile, credential: SCRAMClient.Credential)?
+    private var lastLogin: (profile: StartupProfile, credential: LoginCredential)?
     /// What a client of a profile is told when it logs in, once a connection has told us.
     private var welcomes: [StartupProfile: ReportedParameters] = [:]
     /// The limit that the first waiter waits for.
@@ -51,7 +51,7 @@ final class Pool {
 
     /// Lends a connection to a session, now or, by `Session.serverIsLent`, later.
     func lend(to session: Session) {
-        if let credential = session.credential { lastLogin = (session.profile, credential) }
+        if let credential = session.credential, !credential.isEmpty { lastLogin = (session.profile, credential) }
         waiters.append(Waiter(session: session, since: worker.now))
         serve()
     }
@@ -171,7 +171,7 @@ final class Pool {
     }
 
     /// Opens a connection; its slots are taken.
-    private func open(profile: StartupProfile, credential: SCRAMClient.Credential) -> Bool {
+    private func open(profile: StartupProfile, credential: LoginCredential) -> Bool {
         let node = worker.topology[key.node]
         let connection = ServerConnection(
             node: node,

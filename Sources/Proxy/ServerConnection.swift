@@ -87,14 +87,18 @@ final class ServerConnection: StreamOwner {
     /// Nothing is under way on it that would meet the next unit.
     var isQuiet: Bool { drains == 0 && cancelsInFlight == 0 }
 
-    init(node: Node, pool: Pool, profile: StartupProfile, credential: SCRAMClient.Credential, now: MonotonicTime) {
+    init(node: Node, pool: Pool, profile: StartupProfile, credential: LoginCredential, now: MonotonicTime) {
         self.node = node.id
         self.role = node.role
         self.pool = pool
         self.profile = profile
         openedAt = now
         lastUse = now
-        login = ServerLogin(credential: credential, random: Random.bytes(SCRAMNonce.randomByteCount))
+        login = ServerLogin(
+            credential: credential,
+            role: pool.key.user,
+            random: Random.bytes(SCRAMNonce.randomByteCount)
+        )
     }
 
     /// Begins to connect; the outcome comes to the pool as `connectionIsReady` or `connectionFailed`.

@@ -35,29 +35,44 @@ extension Session {
         case .refuse(let message):
             close(message)
             return false
-        case .authenticated(let key, let verifier, let reply, let consumed):
+        case .authenticated(let credential, let reply, let consumed):
             client.consume(consumed)
             client.send(reply)
-            credential = .key(key, verifier)
-            phase = .starting
-            mode = worker.configuration.pooling.settings(database: database, user: role).mode
-            settings = startupSettings
-            client.receive()
-            start(tried: 0)
+            authenticated(by: credential)
             return false
         }
     }
 
+    private func authenticated(by credential: LoginCredential) {
+        self.credential = credential
+        worker.admission.left()
+        phase = .starting
+        mode = worker.configuration.pooling.settings(database: database, user: role).mode
+        settings = startupSettings
+        client.receive()
+        start(tried: 0)
+    }
+
     /// The control plane has answered.
-    func verifierFound(_ result: Result<String?, any Error>) {
+    func verifierFound(_ result: Result<RolePassword, any Error>) {
         guard phase == .login else { return }
         switch result {
-        case .success(let text):
+        case .success(let password):
             let random = Random.bytes(SCRAMNonce.randomByteCount)
-            guard let reply = login?.verifierFound(text, secret: worker.mockSecret, random: random) else { return }
-            client.send(login?.negotiation ?? [])
-            client.send(reply)
-            advance()
+            let negotiation = login?.negotiation ?? []
+            switch login?.verifierFound(password, secret: worker.mockSecret, random: random) {
+            case .ask(let request):
+                client.send(negotiation)
+                client.send(request)
+                advance()
+            case .authenticated(let credential):
+                client.send(negotiation)
+                authenticated(by: credential)
+            case .refuse(let message):
+                close(message)
+            case nil:
+                return
+            }
         case .failure(let error):
             worker.logger.warning("cannot read a verifier: \(error)")
             close(

@@ -106,8 +106,8 @@ final class Session: StreamOwner {
     /// When the phase, or the state of the transaction, last changed.
     var since: MonotonicTime
     var transactionSince: MonotonicTime
-    var login: ClientLogin? = ClientLogin()
-    var credential: SCRAMClient.Credential?
+    var login: ClientLogin?
+    var credential: LoginCredential?
     var profile: StartupProfile!
     var role = ""
     var database = ""
@@ -191,6 +191,8 @@ final class Session: StreamOwner {
     /// - Parameter message: sent to the client before its connection is closed.
     func close(_ message: ErrorMessage? = nil) {
         guard phase != .closed else { return }
+        // Who has logged in does not count any more.
+        if credential == nil { worker.admission.left() }
         let wasRunning = phase == .running
         if wasRunning { worker.unitsInFlight -= 1 }
         phase = .closed

@@ -1,5 +1,6 @@
 import Balancing
 import Glibc
+import HostBasedAuthentication
 import Logging
 import PostgresWire
 import ProxyCore
@@ -32,6 +33,7 @@ final class Worker: @unchecked Sendable {
     let slots: Slots
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
+    let admission: Admission
     private let listeners: [Int32]
     private let reports: AsyncStream<NodeReport>.Continuation
     /// All workers, for cancel requests; set before any thread starts.
@@ -71,6 +73,7 @@ final class Worker: @unchecked Sendable {
         topology: Topology,
         catalog: any Catalog,
         logger: Logger,
+        admission: Admission,
         listeners: [Int32],
         mockSecret: [UInt8],
         slots: Slots,
@@ -81,6 +84,7 @@ final class Worker: @unchecked Sendable {
         self.topology = topology
         self.catalog = catalog
         self.logger = logger
+        self.admission = admission
         self.listeners = listeners
         self.mockSecret = mockSecret
         self.slots = slots
@@ -349,7 +353,7 @@ final class Worker: @unchecked Sendable {
         let (catalog, mailbox) = (catalog, mailbox)
         Task.detached {
             do {
-                mailbox.put(.verifier(session: id, .success(try await catalog.verifier(ofRole: role))))
+                mailbox.put(.verifier(session: id, .success(try await catalog.password(ofRole: role))))
             } catch {
                 mailbox.put(.verifier(session: id, .failure(error)))
             }
@@ -460,6 +464,20 @@ final class Worker: @unchecked Sendable {
             close(result)
             return
         }
+        let peer = NetworkInterfaces.peer(of: result)
+        let address: NetworkAddress?
+        switch peer {
+        case .local: address = nil
+        case .address(let known): address = known
+        case .unknown:
+            close(result)
+            return
+        }
+        let verdict = admission.enter()
+        if case .full = verdict {
+            close(result)
+            return
+        }
         Listener.setOptions(ofConnection: result)
         nextSerial += 1
         let index: Int
@@ -470,6 +488,8 @@ final class Worker: @unchecked Sendable {
             sessions.append(nil)
         }
         let session = Session(index: index, serial: nextSerial, worker: self)
+        session.login = ClientLogin(policy: configuration.login, address: address)
+        if case .refused(let message) = verdict { session.login?.refusal = message }
         sessions[index] = session
         sessionCount += 1
         session.adopt(add(result, owner: session))

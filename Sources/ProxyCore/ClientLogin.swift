@@ -1,3 +1,4 @@
+package import HostBasedAuthentication
 package import PostgresAuth
 package import PostgresWire
 
@@ -6,13 +7,17 @@ package import PostgresWire
 /// ```
 /// awaiting startup --SSLRequest, GSSENCRequest--> "N", awaiting startup
 ///                  --CancelRequest--> cancel, end
-///                  --StartupMessage--> look the verifier up
-/// looking up       --verifier or none--> AuthenticationSASL, awaiting initial response
+///                  --StartupMessage--> refused by the rules, or look the verifier up
+/// looking up       --trust, cert--> authenticated
+///                  --scram-sha-256--> AuthenticationSASL, awaiting initial response
+///                  --md5--> AuthenticationMD5Password, awaiting password
+///                  --password--> AuthenticationCleartextPassword, awaiting password
 /// awaiting initial response --SASLInitialResponse--> AuthenticationSASLContinue, awaiting response
 /// awaiting response         --SASLResponse--> authenticated, or refused as PostgreSQL refuses
+/// awaiting password         --PasswordMessage--> authenticated, or refused as PostgreSQL refuses
 /// ```
 ///
-/// Source: PostgreSQL manual, "Message Flow: Start-up" and "SASL Authentication".
+/// Source: PostgreSQL manual, "Message Flow: Start-up", "SASL Authentication" and "Client Authentication".
 package struct ClientLogin: ~Copyable {
     package enum OnBytes {
         /// The packet is not complete.
@@ -23,8 +28,17 @@ package struct ClientLogin: ~Copyable {
         case lookUpVerifier(role: String, consumed: Int)
         /// Send the error and close.
         case refuse(ErrorMessage)
-        /// Send AuthenticationSASLFinal, then log in to a node with the key.
-        case authenticated(ClientKey, SCRAMVerifier, reply: [UInt8], consumed: Int)
+        /// Send the reply, then log in to a node with the credential.
+        case authenticated(LoginCredential, reply: [UInt8], consumed: Int)
+    }
+
+    package enum OnVerifier {
+        /// Send the request, and go on with `received`.
+        case ask([UInt8])
+        /// Nothing is asked: log in to a node with the credential.
+        case authenticated(LoginCredential)
+        /// Send the error and close.
+        case refuse(ErrorMessage)
     }
 
     private enum State {
@@ -32,6 +46,8 @@ package struct ClientLogin: ~Copyable {
         case lookingUp
         case awaitingInitialResponse
         case awaitingResponse
+        case awaitingPassword(StoredPassword, isMock: Bool)
+        case awaitingMD5(MD5Password, salt: [UInt8], isMock: Bool)
         case ended
     }
 
@@ -47,7 +63,22 @@ package struct ClientLogin: ~Copyable {
     /// answers would have them pile up before it has shown who it is.
     private var declined: Set<Int32> = []
 
-    package init() {}
+    private let policy: LoginPolicy
+    private let address: NetworkAddress?
+    /// The rule that matches; known from `lookingUp` on.
+    private var rule: HostBasedRule?
+    /// The connection is encrypted by TLS.
+    package var isEncrypted = false
+    /// The common name in a certificate of the client that its authority has signed; `nil` when it has shown none.
+    package var clientCertificateCommonName: String?
+    /// What a client is told instead of being asked who it is: it is one too many.
+    package var refusal: ErrorMessage?
+
+    /// - Parameter address: where the client is; `nil` behind a Unix-domain socket.
+    package init(policy: LoginPolicy = LoginPolicy(), address: NetworkAddress? = nil) {
+        self.policy = policy
+        self.address = address
+    }
 
     package var role: String { startup?["user"] ?? "" }
     package var database: String { startup?["database"].flatMap { $0.isEmpty ? nil : $0 } ?? role }
@@ -57,22 +88,34 @@ package struct ClientLogin: ~Copyable {
         switch state {
         case .awaitingStartup:
             receivedStartup(bytes)
-        case .awaitingInitialResponse, .awaitingResponse:
-            receivedResponse(bytes)
+        case .awaitingInitialResponse:
+            receivedResponse(bytes, isInitial: true)
+        case .awaitingResponse:
+            receivedResponse(bytes, isInitial: false)
+        case .awaitingPassword(let stored, let isMock):
+            receivedPassword(bytes) { role, text in
+                let credential = stored.credential(for: String(decoding: text, as: UTF8.self), role: role)
+                return isMock ? nil : credential
+            }
+        case .awaitingMD5(let hash, let salt, let isMock):
+            receivedPassword(bytes) { _, answer in
+                let isRight = hash.isAnswered(by: answer, salt: salt)
+                return isRight && !isMock ? LoginCredential(md5: hash) : nil
+            }
         case .lookingUp, .ended:
             // Nothing is due from the client; what it sends too early waits.
             .needMore
         }
     }
 
-    private mutating func receivedResponse(_ bytes: RawSpan) -> OnBytes {
+    private mutating func receivedResponse(_ bytes: RawSpan, isInitial: Bool) -> OnBytes {
         guard let header = MessageHeader(bytes, at: 0) else { return .needMore }
-        if let problem = Self.problem(with: header) {
+        if let problem = Self.problem(with: header, expected: "SASL response") {
             return refuse(problem)
         }
         guard header.totalSize <= bytes.byteCount else { return .needMore }
         let body = bytes.extracting(MessageHeader.size..<header.totalSize)
-        guard state == .awaitingInitialResponse else {
+        guard isInitial else {
             return finish(scram?.clientFinal(body.array(0..<body.byteCount)), consumed: header.totalSize)
         }
         guard let nameEnd = body.terminator(from: 0, before: body.byteCount), nameEnd + 5 <= body.byteCount,
@@ -96,24 +139,104 @@ package struct ClientLogin: ~Copyable {
         return .refuse(problem)
     }
 
-    /// The role's verifier was read; `nil` for a role that has none.
+    /// The role's password was looked up.
     ///
     /// A role without one gets a mock exchange of the same length and work, so that nobody learns which roles exist.
     ///
     /// - Parameters:
-    ///   - text: `pg_authid.rolpassword`.
     ///   - secret: of this process; makes the mock's salt the same on every try.
     ///   - random: `SCRAMNonce.randomByteCount` fresh random bytes.
-    /// - Returns: AuthenticationSASL, to send.
-    package mutating func verifierFound(_ text: String?, secret: [UInt8], random: [UInt8]) -> [UInt8] {
-        let known = text.flatMap { SCRAMVerifier($0) }
+    package mutating func verifierFound(_ password: RolePassword, secret: [UInt8], random: [UInt8]) -> OnVerifier {
+        guard let rule else { preconditionFailure("a verifier is looked up when a rule has been found") }
+        let stored = StoredPassword(password.text)
+        var writer = MessageWriter()
+        switch rule.method {
+        case .reject:
+            preconditionFailure("who is rejected is not looked up")
+        case .trust, .certificate:
+            if let problem = certificateProblem { return .refuse(problem) }
+            state = .ended
+            return .authenticated(policy.credential(of: role, stored))
+        case .password:
+            let mock = StoredPassword.mock(role: role, secret: secret, isMD5: password.isMD5ByDefault)
+            state = .awaitingPassword(stored ?? mock, isMock: stored == nil)
+            writer.authenticationCleartextPassword()
+        case .md5:
+            switch stored {
+            case .md5(let hash):
+                challengeByMD5(hash, isMock: false, random, &writer)
+            case nil where password.isMD5ByDefault:
+                challengeByMD5(.mock(role: role, secret: secret), isMock: true, random, &writer)
+            case .scram, nil:
+                offerSCRAM(stored, secret: secret, random, &writer)
+            }
+        case .scramSHA256:
+            offerSCRAM(stored, secret: secret, random, &writer)
+        }
+        return .ask(writer.bytes)
+    }
+
+    private mutating func challengeByMD5(
+        _ hash: MD5Password,
+        isMock: Bool,
+        _ random: [UInt8],
+        _ writer: inout MessageWriter
+    ) {
+        let salt = Array(random.prefix(MD5Password.saltLength))
+        state = .awaitingMD5(hash, salt: salt, isMock: isMock)
+        writer.authenticationMD5Password(salt: salt)
+    }
+
+    private mutating func offerSCRAM(
+        _ stored: StoredPassword?,
+        secret: [UInt8],
+        _ random: [UInt8],
+        _ writer: inout MessageWriter
+    ) {
+        let known = stored?.verifier
         let verifier = known ?? .mock(role: role, secret: secret)
         self.verifier = verifier
         scram = SCRAMServer(verifier: verifier, isMock: known == nil, serverNonce: SCRAMNonce.make(from: random))
         state = .awaitingInitialResponse
-        var writer = MessageWriter()
         writer.authenticationSASL([Self.mechanism])
-        return writer.bytes
+    }
+
+    // MARK: - Passwords
+
+    /// A PasswordMessage; `check` yields the credential when what it holds is right.
+    private mutating func receivedPassword(
+        _ bytes: RawSpan,
+        check: (_ role: String, _ text: [UInt8]) -> LoginCredential?
+    ) -> OnBytes {
+        guard let header = MessageHeader(bytes, at: 0) else { return .needMore }
+        if let problem = Self.problem(with: header, expected: "password response") {
+            return refuse(problem)
+        }
+        guard header.totalSize <= bytes.byteCount else { return .needMore }
+        let text = bytes.extracting(MessageHeader.size..<header.totalSize).array(
+            0..<header.totalSize - MessageHeader.size
+        )
+        guard text.firstIndex(of: 0) == text.count - 1 else {
+            return refuse(ErrorMessage(.fatal, .protocolViolation, "invalid password packet size"))
+        }
+        guard text.count > 1 else {
+            return refuse(ErrorMessage(.fatal, .invalidPassword, "empty password returned by client"))
+        }
+        guard let credential = check(role, text.dropLast()) else { return refuse(wrongPassword) }
+        return passed(credential, reply: [], consumed: header.totalSize)
+    }
+
+    /// The password is right. Whether the certificate is, too, is asked last, as by PostgreSQL.
+    private mutating func passed(_ credential: LoginCredential, reply: [UInt8], consumed: Int) -> OnBytes {
+        if let problem = certificateProblem { return refuse(problem) }
+        state = .ended
+        var credential = credential
+        credential.password = credential.password ?? policy.passwords[role]
+        return .authenticated(credential, reply: reply, consumed: consumed)
+    }
+
+    private var wrongPassword: ErrorMessage {
+        ErrorMessage(.fatal, .invalidPassword, "password authentication failed for user \"\(role)\"")
     }
 
     // MARK: - Parts
@@ -193,8 +316,41 @@ package struct ClientLogin: ~Copyable {
             )
         }
         startup = message
+        if let refusal { return .refuse(refusal) }
+        if let problem = problemByRules() { return .refuse(problem) }
         state = .lookingUp
         return .lookUpVerifier(role: user, consumed: length)
+    }
+
+    // MARK: - Rules
+
+    /// Finds the rule for this client, and says why it may not come in.
+    private mutating func problemByRules() -> ErrorMessage? {
+        let attempt = HostBasedRules.Attempt(
+            address: address,
+            isEncrypted: isEncrypted,
+            database: database,
+            user: role
+        )
+        rule = policy.rules.first(matching: attempt, networks: policy.networks)
+        guard let rule else { return LoginPolicy.noEntry(for: attempt) }
+        if rule.method == .reject { return LoginPolicy.rejection(of: attempt) }
+        if rule.clientCertificate != nil, clientCertificateCommonName == nil {
+            return ErrorMessage(.fatal, .invalidAuthorization, "connection requires a valid client certificate")
+        }
+        return nil
+    }
+
+    /// Why the client's certificate does not let it in as this user.
+    private var certificateProblem: ErrorMessage? {
+        guard rule?.clientCertificate == .verifyFull,
+            !(clientCertificateCommonName ?? "").utf8.elementsEqual(role.utf8)
+        else { return nil }
+        return ErrorMessage(
+            .fatal,
+            .invalidAuthorization,
+            "certificate authentication failed for user \"\(role)\""
+        )
     }
 
     /// NegotiateProtocolVersion, when the client asked for more than version 3.0.
@@ -205,12 +361,12 @@ package struct ClientLogin: ~Copyable {
         return writer.bytes
     }
 
-    private static func problem(with header: MessageHeader) -> ErrorMessage? {
+    private static func problem(with header: MessageHeader, expected: String) -> ErrorMessage? {
         guard header.type == FrontendMessage.password.rawValue else {
             return ErrorMessage(
                 .fatal,
                 .protocolViolation,
-                "expected SASL response, got message type \(header.type)"
+                "expected \(expected), got message type \(header.type)"
             )
         }
         guard header.length >= 4, header.length <= 65_535 - 1 else {
@@ -228,13 +384,10 @@ package struct ClientLogin: ~Copyable {
             writer.authenticationSASLContinue(data)
             return .reply(writer.bytes, consumed: consumed)
         case .accepted(let serverFinal, let key):
-            state = .ended
             writer.authenticationSASLFinal(serverFinal)
-            return .authenticated(key, verifier, reply: writer.bytes, consumed: consumed)
+            return passed(LoginCredential(key: key, verifier: verifier), reply: writer.bytes, consumed: consumed)
         case .refused:
-            return refuse(
-                ErrorMessage(.fatal, .invalidPassword, "password authentication failed for user \"\(role)\"")
-            )
+            return refuse(wrongPassword)
         case .malformed(let detail):
             return refuse(ErrorMessage(.fatal, .protocolViolation, "malformed SCRAM message", detail: detail))
         }

@@ -1,25 +1,32 @@
 package import PostgresAuth
 package import PostgresWire
 
-/// Logging in to a node as the user of a client session, with the key that the client has proven to hold.
+/// Logging in to a node as the user of a client session, by whatever the node asks for and the client has shown.
 package struct ServerLogin: ~Copyable {
     package enum OnMessage {
         case wait
         case reply([UInt8])
         /// The connection is ready for its first unit.
         case ready
-        /// The node refused, in its own words.
+        /// The node refused, in its own words; or it asks for what nobody has shown, and these are ours.
         case refused(ServerErrorFields, response: [UInt8])
         /// The login cannot go on.
         case failed(String)
     }
 
-    private var scram: SCRAMClient
+    private let credential: LoginCredential
+    private let role: String
+    private let clientNonce: [UInt8]
+    /// Runs once the node has asked for it.
+    private var scram: SCRAMClient?
     package private(set) var reported = ReportedParameters.none
     package private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
 
-    package init(credential: SCRAMClient.Credential, random: [UInt8]) {
-        scram = SCRAMClient(credential: credential, clientNonce: SCRAMNonce.make(from: random))
+    /// - Parameter random: `SCRAMNonce.randomByteCount` fresh random bytes.
+    package init(credential: LoginCredential, role: String, random: [UInt8]) {
+        self.credential = credential
+        self.role = role
+        clientNonce = SCRAMNonce.make(from: random)
     }
 
     /// One whole message of the node.
@@ -53,31 +60,73 @@ package struct ServerLogin: ~Copyable {
         switch body.int32(at: 0) {
         case 0:
             return .wait
+        case 3:
+            guard let password = credential.password else { return lacking("the password itself") }
+            writer.passwordMessage(password.utf8)
+            return .reply(writer.bytes)
+        case 5:
+            guard body.byteCount == 4 + MD5Password.saltLength else {
+                return .failed("a malformed authentication request")
+            }
+            guard let hash = credential.md5(role: role) else {
+                // The client has shown a key: when it logged in, the password was stored in the other way.
+                return credential.key == nil ? lacking("a password") : .failed(Self.otherPassword)
+            }
+            writer.passwordMessage(hash.answer(salt: body.array(4..<body.byteCount)))
+            return .reply(writer.bytes)
         case 10:
             guard Self.mechanisms(body).contains("SCRAM-SHA-256") else {
                 return .failed("it offers no authentication by SCRAM-SHA-256")
             }
-            writer.saslInitialResponse(mechanism: "SCRAM-SHA-256", scram.firstMessage())
+            guard let credential = credential.scram else {
+                return credential.md5 == nil ? lacking("a password") : .failed(Self.isStoredAsMD5)
+            }
+            let client = SCRAMClient(credential: credential, clientNonce: clientNonce)
+            writer.saslInitialResponse(mechanism: "SCRAM-SHA-256", client.firstMessage())
+            scram = consume client
             return .reply(writer.bytes)
         case 11:
-            switch scram.serverFirst(body.array(4..<body.byteCount)) {
+            switch scram?.serverFirst(body.array(4..<body.byteCount)) {
             case .reply(let data):
                 writer.saslResponse(data)
                 return .reply(writer.bytes)
             case .otherVerifier:
-                return .failed("the role's password there is another one; it was changed, or is not replicated yet")
+                return .failed(Self.otherPassword)
             case .malformed(let detail):
                 return .failed("a malformed SCRAM message: \(detail)")
+            case nil:
+                return .failed("a SCRAM message that is out of order")
             }
         case 12:
-            switch scram.serverFinal(body.array(4..<body.byteCount)) {
+            switch scram?.serverFinal(body.array(4..<body.byteCount)) {
             case .verified, .unverified: return .wait
             case .refused: return .failed("it does not know the role's key; this is not a node of ours")
             case .malformed(let detail): return .failed("a malformed SCRAM message: \(detail)")
+            case nil: return .failed("a SCRAM message that is out of order")
             }
         case let method:
-            return .failed("it asks for authentication method \(method); only scram-sha-256 and trust can be passed on")
+            return .failed(
+                "it asks for authentication method \(method); only scram-sha-256, md5, password and trust can be passed on"
+            )
         }
+    }
+
+    private static let isStoredAsMD5 =
+        "it asks for SCRAM-SHA-256, and the role's password is stored as MD5; its pg_hba.conf has to say md5"
+    private static let otherPassword =
+        "the role's password there is another one; it was changed, or is not replicated yet"
+
+    /// The client was let in without a secret that would let us in to the node. That is for whoever configured it.
+    private func lacking(_ what: String) -> OnMessage {
+        let message = ErrorMessage(
+            .fatal,
+            .invalidAuthorization,
+            "there is no password to log in to a node with as user \"\(role)\"",
+            detail: "The endpoint let the client in without asking for one, and the node asks for \(what).",
+            hint: "Configure it under \"users\", or have the endpoint ask the client for its password."
+        ).bytes
+        let fields = message.span.bytes.extracting(MessageHeader.size..<message.count)
+        return .refused(ServerErrorFields(body: fields), response: message)
     }
 
     private static func mechanisms(_ body: RawSpan) -> [String] {

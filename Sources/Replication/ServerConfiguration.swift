@@ -80,12 +80,15 @@ struct ServerConfiguration: Sendable {
 
     /// Only this machine, only with a password.
     ///
+    /// By `md5` a password is asked for as it is stored: by SCRAM-SHA-256 unless it came as an MD5 hash, from a dump of an
+    /// older server for example.
+    ///
     /// Source: PostgreSQL manual, "The pg_hba.conf File". `all` does not include replication connections.
     static let hostBasedAuthentication = """
         # Written by Slipstream when the cluster was made.
         # TYPE  DATABASE     USER                    ADDRESS       METHOD
-        host    all          all                     127.0.0.1/32  scram-sha-256
-        host    all          all                     ::1/128       scram-sha-256
+        host    all          all                     127.0.0.1/32  md5
+        host    all          all                     ::1/128       md5
         host    replication  slipstream_replication  127.0.0.1/32  scram-sha-256
         host    replication  slipstream_replication  ::1/128       scram-sha-256
 

@@ -14,6 +14,7 @@ struct Slipstream: AsyncParsableCommand {
         version: Version.text,
         groupedSubcommands: [
             CommandGroup(name: "Cluster", subcommands: [UpCommand.self, DownCommand.self, StatusCommand.self]),
+            CommandGroup(name: "Configuration", subcommands: [ConfigCommand.self]),
             CommandGroup(name: "Connecting", subcommands: [URLCommand.self, PsqlCommand.self]),
             CommandGroup(name: "Finding out", subcommands: [CheckCommand.self, RouteCommand.self]),
             CommandGroup(name: "For PostgreSQL", subcommands: [ArchiveCommand.self]),

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ConfigurationFile
 import FoundationEssentials
 import Glibc
 import Logging
@@ -18,8 +19,18 @@ struct UpCommand: AsyncParsableCommand {
 
     @OptionGroup var location: DirectoryOption
 
-    @Option(help: "Port of the endpoint on 127.0.0.1; 0 chooses a free one.")
-    var port: UInt16 = 6432
+    @Option(
+        name: [.customShort("c"), .long],
+        help: ArgumentHelp(
+            "Configuration; \"slipstream config example\" prints one. Other options win over it.",
+            valueName: "file"
+        ),
+        completion: .file()
+    )
+    var config: String?
+
+    @Option(help: "Port of the endpoint; 0 chooses a free one. (default: 6432)")
+    var port: UInt16?
 
     @Option(help: "Port of the dashboard on 127.0.0.1; 0 chooses a free one.")
     var httpPort: UInt16 = 8008
@@ -41,8 +52,8 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "Threads that move the bytes. (default: one per core)")
     var workers: Int?
 
-    @Option(help: "How they move: io_uring, epoll, or whichever works best.")
-    var io = IOBackend.auto
+    @Option(help: "How they move: io_uring, epoll, or whichever works best. (default: auto)")
+    var io: IOBackend?
 
     @Flag(help: "Return when the endpoint serves, and leave it running.")
     var detach = false
@@ -68,6 +79,7 @@ struct UpCommand: AsyncParsableCommand {
 
     func run() async throws {
         let directory = location.directory
+        let settings = try config.map { try SettingsFile.read($0) } ?? Settings()
         if let holder = LockHolder.processIdentifier(of: directory) {
             throw CommandFailure(
                 "\"\(directory.path)\" is in use by another slipstream (pid \(holder))",
@@ -77,14 +89,14 @@ struct UpCommand: AsyncParsableCommand {
         if detach {
             try await Detached.launch(directory: directory, quiet: quiet)
         } else {
-            try await serve(directory)
+            try await serve(directory, settings)
         }
     }
 
-    private func serve(_ directory: ClusterDirectory) async throws {
+    private func serve(_ directory: ClusterDirectory, _ settings: Settings) async throws {
         // A client, or the terminal, that went away is an error of write(2), not the end of the process.
         signal(SIGPIPE, SIG_IGN)
-        let port = try LoopbackPort.free(port, option: "--port")
+        let port = try Self.port(port ?? settings.listenPort ?? 6432, on: settings.listenAddresses)
         let httpPort = try LoopbackPort.free(httpPort, option: "--http-port")
         let reporter = reportDescriptor.map { Detached.Reporter(descriptor: $0) }
         let logFile = LogFile(path: directory.logFile, once: directory.lockFile)
@@ -99,11 +111,12 @@ struct UpCommand: AsyncParsableCommand {
 
         var endpoint = EndpointConfiguration(
             port: port,
-            workers: workers ?? ProcessInfo.processInfo.activeProcessorCount
+            workers: workers ?? settings.workers ?? ProcessInfo.processInfo.activeProcessorCount
         )
-        endpoint.backend = io
         // The name of a Unix-domain socket has at most 107 bytes (unix(7)).
         if directory.path.utf8.count + "/.s.PGSQL.65535".utf8.count <= 107 { endpoint.socketDirectory = directory.path }
+        endpoint.apply(settings)
+        if let io { endpoint.backend = io }
         let server = ClusterServer(
             directory: directory,
             options: ClusterOptions(
@@ -125,6 +138,16 @@ struct UpCommand: AsyncParsableCommand {
                 Console.print(UpSummary.text(status, directory: directory, isDetached: false))
             }
         }
+    }
+}
+
+extension UpCommand {
+    /// The port of the endpoint. An address that is not this host's own finds out when it is bound.
+    private static func port(_ port: UInt16, on addresses: [String]?) throws -> UInt16 {
+        let isLoopback = (addresses ?? ["127.0.0.1"]).contains {
+            ["127.0.0.1", "localhost", "0.0.0.0", "*"].contains($0)
+        }
+        return port == 0 || isLoopback ? try LoopbackPort.free(port, option: "--port") : port
     }
 }
 

@@ -179,6 +179,21 @@ actor Clusters {
         try await #require(current, "the suite has no .clusters trait").cluster(backend)
     }
 
+    /// A cluster with a configuration of its own, for one test.
+    static func configured(_ backend: Backend, _ configuration: String) async throws -> ServedCluster {
+        let clusters = try #require(current, "the suite has no .clusters trait")
+        let scratch = try await clusters.newScratch()
+        let file = scratch + "/slipstream.yaml"
+        try configuration.write(toFile: file, atomically: true, encoding: .utf8)
+        return try await start(backend, in: scratch, ["--standbys", "1", "--config", file])
+    }
+
+    private func newScratch() throws -> String {
+        let guardian = try Guardian()
+        guardians.append(guardian)
+        return guardian.scratch
+    }
+
     private func cluster(_ backend: Backend) async throws -> ServedCluster {
         if let started = starting[backend] { return try await started.value }
         let guardian = try Guardian()
@@ -188,11 +203,15 @@ actor Clusters {
         return try await task.value
     }
 
-    private static func start(_ backend: Backend, in scratch: String) async throws -> ServedCluster {
+    private static func start(
+        _ backend: Backend,
+        in scratch: String,
+        _ arguments: [String] = []
+    ) async throws -> ServedCluster {
         let directory = scratch + "/cluster"
         let up = try await run(
             Repository.slipstream,
-            ["up", "--detach", "--dir", directory, "--port", "0", "--http-port", "0"] + backend.arguments
+            ["up", "--detach", "--dir", directory, "--port", "0", "--http-port", "0"] + backend.arguments + arguments
         )
         try #require(up.status == 0, "\(up.text)")
         // As slipstream's own passfile, but for any host: the Unix-domain socket's is its directory.

@@ -137,7 +137,7 @@ struct ClientLoginTests {
 
     @Test(
         "a role without a SCRAM password is challenged like any other, and never let in",
-        arguments: [nil, "", "md5a3556571e93b0d20722ba62be61e8c2d", "SCRAM-SHA-256$"]
+        arguments: [nil, "", "md5a3556571e93b0d20722ba62be61e8c2", "SCRAM-SHA-256$"]
     )
     func mock(text: String?) {
         var login = LoginTranscript()
@@ -166,7 +166,7 @@ struct ClientLoginTests {
         for bytes in cases {
             var login = LoginTranscript()
             _ = login.send(startup("user\0ann\0\0"))
-            _ = login.machine.verifierFound(verifier.text, secret: [1], random: login.random.bytes(18))
+            _ = login.found(verifier.text)
             #expect(login.send(bytes) == .refuse(.protocolViolation), "\(bytes)")
             #expect(login.send(bytes) == .needMore, "\(bytes)")
         }
@@ -179,7 +179,7 @@ struct ClientLoginTests {
         var early = MessageWriter()
         early.saslInitialResponse(mechanism: "SCRAM-SHA-256", Array("n,,n=,r=abc".utf8))
         #expect(login.send(early.bytes) == .needMore)
-        _ = login.machine.verifierFound(verifier.text, secret: [1], random: login.random.bytes(18))
+        _ = login.found(verifier.text)
         guard case .reply(_, consumed: early.bytes.count) = login.send(early.bytes) else {
             Issue.record("no challenge")
             return
@@ -206,7 +206,7 @@ struct ClientLoginTests {
             var login = ClientLogin()
             if Bool.random(using: &random) {
                 _ = login.received(startup("user\0ann\0\0").span.bytes)
-                _ = login.verifierFound(nil, secret: [1], random: random.bytes(18))
+                _ = login.verifierFound(RolePassword(text: nil), secret: [1], random: random.bytes(18))
             }
             for _ in 0..<4 {
                 var bytes = random.bytes(Int.random(in: 0..<48, using: &random))

@@ -1,3 +1,4 @@
+import HostBasedAuthentication
 import PostgresAuth
 import PostgresWire
 import ProxyCore
@@ -10,6 +11,13 @@ enum LoginAnswer: Equatable {
     case lookUpVerifier(role: String, consumed: Int)
     case refuse(SQLState)
     case authenticated
+}
+
+/// What `ClientLogin` says to a password that was looked up.
+enum VerifierAnswer: Equatable {
+    case ask([UInt8])
+    case authenticated
+    case refuse(SQLState)
 }
 
 /// How a whole login ended.
@@ -25,13 +33,48 @@ struct LoginTranscript: ~Copyable {
     static let gssRequest: [UInt8] = [0, 0, 0, 8, 4, 210, 22, 48]
     private static let headSize = 9
 
-    var machine = ClientLogin()
+    var machine: ClientLogin
     var random = SeededGenerator(seed: 1)
     private(set) var challenges: [[UInt8]] = []
     private let byteByByte: Bool
 
-    init(byteByByte: Bool = false) {
+    init(byteByByte: Bool = false, policy: LoginPolicy = LoginPolicy(), address: String? = nil) {
         self.byteByByte = byteByByte
+        machine = ClientLogin(policy: policy, address: address.flatMap { NetworkAddress($0) })
+    }
+
+    /// A login under one rule for everybody.
+    init(method: HostBasedRule.Method, passwords: [String: String] = [:]) {
+        self.init(
+            policy: LoginPolicy(
+                rules: HostBasedRules([HostBasedRule(line: 1, transport: .local, method: method)]),
+                passwords: LoginPolicy.Passwords(passwords)
+            )
+        )
+    }
+
+    /// What is asked of a client whose password is stored so, and the credential when nothing is.
+    mutating func found(_ text: String?, isMD5ByDefault: Bool = false) -> (VerifierAnswer, LoginCredential?) {
+        let password = RolePassword(text: text, isMD5ByDefault: isMD5ByDefault)
+        return switch machine.verifierFound(password, secret: [1, 2, 3], random: random.bytes(18)) {
+        case .ask(let bytes): (.ask(bytes), nil)
+        case .authenticated(let credential): (.authenticated, credential)
+        case .refuse(let message): (.refuse(message.state), nil)
+        }
+    }
+
+    /// A PasswordMessage, and the credential when it is right.
+    mutating func answer(_ text: [UInt8]) -> (LoginAnswer, LoginCredential?) {
+        var writer = MessageWriter()
+        writer.passwordMessage(text)
+        return switch deliver(writer.bytes) {
+        case .authenticated(let credential, _, _): (.authenticated, credential)
+        case .refuse(let message): (.refuse(message.state), nil)
+        case .needMore: (.needMore, nil)
+        case .reply(let reply, let consumed): (.reply(reply, consumed: consumed), nil)
+        case .lookUpVerifier(let role, let consumed): (.lookUpVerifier(role: role, consumed: consumed), nil)
+        case .cancel(let key): (.cancel(key), nil)
+        }
     }
 
     mutating func send(_ bytes: [UInt8]) -> LoginAnswer {
@@ -61,10 +104,10 @@ struct LoginTranscript: ~Copyable {
         var client = SCRAMClient(credential: .password(password), clientNonce: SCRAMNonce.make(from: random.bytes(18)))
         let packet = StartupMessage(user: user, database: "shop").packet
         guard case .lookUpVerifier(user, packet.count) = deliver(packet) else { return .other("no look-up") }
-        let offer = machine.verifierFound(verifier, secret: [1, 2, 3], random: random.bytes(18))
+        let (offer, _) = found(verifier)
         var expected = MessageWriter()
         expected.authenticationSASL(["SCRAM-SHA-256"])
-        guard offer == expected.bytes else { return .other("the offer is \(offer)") }
+        guard offer == .ask(expected.bytes) else { return .other("the offer is \(offer)") }
 
         var first = MessageWriter()
         first.saslInitialResponse(mechanism: "SCRAM-SHA-256", client.firstMessage())
@@ -75,7 +118,8 @@ struct LoginTranscript: ~Copyable {
         var final = MessageWriter()
         final.saslResponse(proof)
         switch deliver(final.bytes) {
-        case .authenticated(let key, _, let reply, final.bytes.count):
+        case .authenticated(let credential, let reply, final.bytes.count):
+            guard let key = credential.key else { return .other("no key") }
             return .authenticated(key, client.serverFinal(Array(reply.dropFirst(Self.headSize))))
         case .refuse(let message):
             return .refused(message.state)

@@ -84,7 +84,8 @@ struct ServerLoginTests {
     @Test(
         "a method that cannot be passed on, or a malformed message, ends the login",
         arguments: [
-            (.authentication, [0, 0, 0, 3]), (.authentication, [0, 0, 0, 5, 1, 2, 3, 4]), (.authentication, []),
+            (.authentication, [0, 0, 0, 5, 1, 2, 3, 4]), (.authentication, [0, 0, 0, 5, 1, 2, 3]),
+            (.authentication, []),
             (.authentication, [0, 0, 0]), (.authentication, [0, 0, 0, 10]), (.authentication, [0, 0, 0, 10, 0]),
             (.authentication, [0, 0, 0, 10] + Array("SCRAM-SHA-256".utf8)), (.authentication, [0, 0, 0, 11]),
             (.authentication, [0, 0, 0, 12]), (.authentication, [0xFF, 0xFF, 0xFF, 0xFF]),
@@ -94,6 +95,61 @@ struct ServerLoginTests {
     func failed(type: BackendMessage, body: [UInt8]) {
         var login = login()
         #expect(login.say(type, body) == .failed)
+    }
+
+    @Test("a node that asks for the password is sent it, where it is known")
+    func cleartext() {
+        var login = login(LoginCredential(password: "pencil"))
+        #expect(login.say(.authentication, [0, 0, 0, 3]) == .reply(Frontend.message(.password, string("pencil"))))
+        #expect(login.say(.authentication, [0, 0, 0, 0]) == .wait)
+    }
+
+    @Test("a challenge by MD5 is answered with the stored hash, and with a password's")
+    func md5() {
+        // select 'md5' || md5(md5('pencil' || 'ann') || e'\\x01\\x02\\x03\\x04')
+        let hash = MD5Password(password: "pencil", role: "ann")
+        let answer = Frontend.message(.password, string("md57a54f810f22603a6e57c5628653701a4"))
+        for credential in [LoginCredential(md5: hash), LoginCredential(password: "pencil")] {
+            var login = login(credential)
+            #expect(login.say(.authentication, [0, 0, 0, 5, 1, 2, 3, 4]) == .reply(answer))
+            #expect(login.say(.authentication, [0, 0, 0, 0]) == .wait)
+        }
+    }
+
+    @Test("a password answers a node that asks for SCRAM")
+    func scramByPassword() {
+        var login = login(LoginCredential(password: "pencil"))
+        var node = SCRAMServer(verifier: verifier, isMock: false, serverNonce: Array("servernonce".utf8))
+        guard case .reply(let first) = login.say(.authentication, [0, 0, 0, 10] + string("SCRAM-SHA-256") + [0]),
+            case .reply(let challenge) = node.clientFirst(Array(first.dropFirst(5 + 14 + 4))),
+            case .reply(let proof) = login.say(.authentication, [0, 0, 0, 11] + challenge),
+            case .accepted = node.clientFinal(Array(proof.dropFirst(5)))
+        else {
+            Issue.record("the exchange was broken off")
+            return
+        }
+    }
+
+    @Test(
+        "without anything to log in with the client is told what is missing, and a node that trusts is used",
+        arguments: [[0, 0, 0, 3], [0, 0, 0, 5, 1, 2, 3, 4], [0, 0, 0, 10] + string("SCRAM-SHA-256") + [0]] as [[UInt8]]
+    )
+    func nothing(request: [UInt8]) {
+        var trusted = login(LoginCredential())
+        #expect(trusted.say(.authentication, [0, 0, 0, 0]) == .wait)
+        var login = login(LoginCredential())
+        guard case .refused("28000", let response) = login.say(.authentication, request) else {
+            Issue.record("it is not refused")
+            return
+        }
+        let text = String(decoding: response, as: UTF8.self)
+        #expect(text.contains("there is no password to log in to a node with as user \"ann\""))
+    }
+
+    @Test("a hash by MD5 is no use to a node that asks for SCRAM")
+    func md5ForSCRAM() {
+        var login = login(LoginCredential(md5: MD5Password(password: "pencil", role: "ann")))
+        #expect(login.say(.authentication, [0, 0, 0, 10] + string("SCRAM-SHA-256") + [0]) == .failed)
     }
 
     @Test("notices and a negotiated version are passed over")
@@ -132,8 +188,10 @@ private let key = {
     return key
 }()
 
-private func login() -> ServerLogin {
-    ServerLogin(credential: .key(key, verifier), random: Array(1...18))
+private func login(
+    _ credential: LoginCredential = LoginCredential(key: key, verifier: verifier)
+) -> ServerLogin {
+    ServerLogin(credential: credential, role: "ann", random: Array(1...18))
 }
 
 /// What `ServerLogin` says, as far as a transcript compares it.

@@ -1,0 +1,51 @@
+/// Durations as people write them.
+enum Quantities {
+    private static let units: [(name: String, nanoseconds: Double)] = [
+        ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("min", 60e9), ("h", 3_600e9), ("d", 86_400e9),
+    ]
+    static let unitNames = units.map(\.name).joined(separator: ", ")
+
+    /// Reads `15s`, `2min`, `500 ms`, or a plain number of seconds; `nil` for anything else, negative times and more than
+    /// a hundred years.
+    static func duration(_ text: String) -> Duration? {
+        let digits = text.prefix { ("0"..."9").contains($0) || $0 == "." }
+        let unit = text.dropFirst(digits.count).drop { $0 == " " }
+        guard !digits.isEmpty, digits.first != ".", digits.last != ".", let number = Double(digits),
+            let scale = unit.isEmpty ? 1e9 : units.first(where: { $0.name == unit })?.nanoseconds
+        else { return nil }
+        let nanoseconds = (number * scale).rounded()
+        guard nanoseconds <= 3.2e18 else { return nil }
+        return .nanoseconds(Int64(nanoseconds))
+    }
+}
+
+/// The name that was probably meant.
+enum Spelling {
+    static func closest(to name: String, among known: [String]) -> String? {
+        let distances = known.map { (name: $0, distance: distance(Array(name.utf8), Array($0.utf8))) }
+        if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, name.utf8.count / 3) {
+            return best.name
+        }
+        // "port" for "listen_port".
+        return name.utf8.count < 4 ? nil : known.first { $0.hasSuffix("_" + name) || $0.hasPrefix(name + "_") }
+    }
+
+    /// How many letters have to be inserted, deleted, replaced or exchanged with their neighbours (optimal string
+    /// alignment).
+    static func distance(_ left: [UInt8], _ right: [UInt8]) -> Int {
+        var beforeLast: [Int] = []
+        var last = Array(0...right.count)
+        for (row, letter) in left.enumerated() {
+            var current = [row + 1]
+            for (column, other) in right.enumerated() {
+                var best = min(last[column] + (letter == other ? 0 : 1), last[column + 1] + 1, current[column] + 1)
+                if row > 0, column > 0, letter == right[column - 1], left[row - 1] == other {
+                    best = min(best, beforeLast[column - 1] + 1)
+                }
+                current.append(best)
+            }
+            (beforeLast, last) = (last, current)
+        }
+        return last[right.count]
+    }
+}
