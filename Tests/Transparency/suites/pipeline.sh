@@ -17,7 +17,8 @@ run_suite() {
         {
             status=0
             timeout 120 "$work/libpq_pipeline" -r 700 -t "$work/trace" "$name" "dbname=pipeline" 2>&1 |
-                sed 's/^libpq_pipeline:[0-9]*: //' || status=$?
+                # How much goes into sockets before one is full is different every time.
+                sed -E 's/^libpq_pipeline:[0-9]*: //; /^result [0-9]+\/[0-9]+: /d; s/\.{10,}//' || status=$?
             echo "status: $status"
         } >"$results/results/$name.out"
         # In full where PostgreSQL expects it to be the same every time.
