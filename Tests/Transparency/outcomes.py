@@ -27,15 +27,15 @@ def pytest_runtest_logreport(report):
         details += f"{report.when}: {report.longreprtext}\n"
     _seen[report.nodeid] = outcome, details
     if report.when == "teardown":
-        _write(report.nodeid, *_seen.pop(report.nodeid))
+        write(report.nodeid, *_seen.pop(report.nodeid))
 
 
 def pytest_collectreport(report):
     """A module that can't be collected is a test of its own."""
     if report.failed:
-        _write(report.nodeid, "error", report.longreprtext)
+        write(report.nodeid, "error", report.longreprtext)
 
 
-def _write(test, outcome, details):
+def write(test, outcome, details=""):
     with open(os.environ["OUTCOMES"], "a") as file:
         print(json.dumps({"test": test, "outcome": outcome, "details": details[-20_000:]}), file=file)

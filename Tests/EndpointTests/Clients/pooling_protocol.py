@@ -281,6 +281,16 @@ class Messages(ProtocolTestCase):
         for pair in (a, b):
             pair.say(execute("p", 3) + SYNC)
 
+    def test_an_error_needs_no_flush(self):
+        """PostgreSQL sends one at once, and whoever sends without Sync or Flush may wait for it (psycopg's tests do)."""
+        a, b = self.pair(), self.pair()
+        for before in ("BEGIN", "SET work_mem = '5MB'", "SELECT 1"):
+            a.say(query(before))
+            a.say(once("SELECT 1") + once("SELECT 1/0") + once("SELECT 2"), until=b"E")
+            a.say(SYNC)
+            a.say(query("ROLLBACK"))
+            b.say(once("SELECT count(*) FROM kept") + SYNC)
+
     def test_pipelines_that_fail_in_the_middle(self):
         a, b = self.pair(), self.pair()
         for failing in ("SELECT 1/0", "SELEC", "SELECT * FROM there_is_none", "SELECT 1/n FROM generate_series(-3, 3) n"):
