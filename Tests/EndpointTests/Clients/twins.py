@@ -118,7 +118,21 @@ class TwinsTestCase(EndpointTestCase):
                     CREATE FUNCTION sets() RETURNS int LANGUAGE plpgsql AS
                         $$BEGIN PERFORM set_config('work_mem', '11MB', false); RETURN 1; END$$;
                     CREATE FUNCTION sets_within() RETURNS text LANGUAGE sql SET work_mem = '12MB' AS
-                        $$SELECT current_setting('work_mem')$$
+                        $$SELECT current_setting('work_mem')$$;
+                    CREATE FUNCTION sets_stably() RETURNS int STABLE LANGUAGE plpgsql AS
+                        $$BEGIN PERFORM set_config('work_mem', '13MB', false); RETURN 1; END$$;
+                    CREATE FUNCTION on_insert() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                        IF TG_ARGV[0] = 'set' THEN PERFORM set_config('work_mem', '14MB', false);
+                        ELSIF TG_ARGV[0] = 'make' THEN CREATE TEMP TABLE IF NOT EXISTS made AS SELECT 42 AS n;
+                        ELSE PERFORM pg_advisory_lock(7);
+                        END IF;
+                        RETURN NEW; END$$;
+                    CREATE TABLE numbered (n serial); CREATE TABLE setting_trigger (n int);
+                    CREATE TABLE making_trigger (n int); CREATE TABLE locking_trigger (n int);
+                    CREATE TRIGGER t BEFORE INSERT ON setting_trigger FOR EACH ROW EXECUTE FUNCTION on_insert('set');
+                    CREATE TRIGGER t BEFORE INSERT ON making_trigger FOR EACH ROW EXECUTE FUNCTION on_insert('make');
+                    CREATE TRIGGER t BEFORE INSERT ON locking_trigger FOR EACH ROW EXECUTE FUNCTION on_insert('lock');
+                    CREATE TABLE setting_default (n int DEFAULT sets()); CREATE VIEW setting_view AS SELECT sets();
                     """)
         replayed()
 

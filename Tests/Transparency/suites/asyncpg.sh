@@ -1,8 +1,8 @@
 # asyncpg's own tests, of its source package.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 version=0.32.0
-repeats_some=yes
+repeats_some=1
 python=$cache/asyncpg-venv/bin/python3
 
 asyncpg_source() {

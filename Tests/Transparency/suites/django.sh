@@ -1,8 +1,8 @@
 # Those of Django's own tests that have to do with databases, of its source package. They make and drop databases.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 version=5.2.19
-repeats_some=yes
+repeats_some=1
 python=$cache/django-venv/bin/python3
 modules=(
     aggregation aggregation_regress annotations async backends basic bulk_create cache constraints custom_pk

@@ -1,5 +1,5 @@
 # PostgreSQL's isolation tests: several sessions that wait for each other, in every order of their steps.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 obtain_suite() {
     use_postgres_source
@@ -27,7 +27,7 @@ $$;
 SQL
     reach_standbys
     # What does not end within 30 seconds never will.
-    LD_PRELOAD=$work/isolation.so PGISOLATIONTIMEOUT=30 "$installed" --use-existing --host="$PGHOST" --port="$PGPORT" \
+    LD_PRELOAD=$work/isolation.so PGISOLATIONTIMEOUT=30 timeout 3600 "$installed" --use-existing --host="$PGHOST" --port="$PGPORT" \
         --user="$PGUSER" --dbname=isolation_regression --inputdir="$work/tests" --outputdir="$results" \
         --bindir="$bindir" --schedule="$work/tests/isolation_schedule" >"$results/log" 2>&1 || true
     grep -qE '\.\.\. (ok|FAILED)|^(not )?ok ' "$results/log" || {

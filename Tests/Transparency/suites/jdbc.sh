@@ -1,5 +1,5 @@
 # What pgjdbc does that other drivers don't, by a program of ours, with Debian's driver.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 obtain_suite() {
     prepare javac=default-jdk-headless

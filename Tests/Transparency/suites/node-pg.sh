@@ -1,5 +1,5 @@
 # What node-pg does, by a program of ours, with Debian's driver.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 obtain_suite() {
     prepare node=nodejs

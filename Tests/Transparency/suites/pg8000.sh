@@ -1,8 +1,8 @@
 # pg8000's own tests, of its source package.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 version=1.31.6
-repeats_some=yes
+repeats_some=1
 python=$cache/pg8000-venv/bin/python3
 
 pg8000_source() {

@@ -1,5 +1,5 @@
 # libpq's own tests of its pipeline mode, and for some of them what went over the wire.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 obtain_suite() {
     use_postgres_source

@@ -1,8 +1,8 @@
 # psycopg 3's own tests. No package has them: its repository must be reachable, or a copy be in .build-regress/psycopg.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 version=3.3.4
-repeats_some=yes
+repeats_some=1
 python=$cache/psycopg-venv/bin/python3
 
 psycopg_source() {

@@ -1,8 +1,8 @@
 # psycopg 2's own tests, of its source package.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 version=2.9.11
-repeats_some=yes
+repeats_some=1
 python=$cache/psycopg2-venv/bin/python3
 
 psycopg2_source() {

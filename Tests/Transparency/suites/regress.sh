@@ -1,5 +1,5 @@
 # PostgreSQL's regression tests, of the source package of the installed PostgreSQL.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 obtain_suite() {
     use_postgres_source
@@ -17,7 +17,7 @@ run_suite() {
         "bytea_output to 'hex'" "timezone_abbreviations to 'Default'"; do
         sql -c "alter database regression set $setting"
     done
-    "$installed" --use-existing --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=regression \
+    timeout 1800 "$installed" --use-existing --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=regression \
         --dlpath="$work/tests" --inputdir="$work/tests" --outputdir="$results" --bindir="$bindir" \
         --max-connections=20 --schedule="$work/tests/parallel_schedule" >"$results/log" 2>&1 || true
     grep -qE '\.\.\. (ok|FAILED)|^(not )?ok ' "$results/log" || {

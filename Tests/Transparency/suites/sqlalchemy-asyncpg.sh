@@ -1,5 +1,5 @@
 # SQLAlchemy's tests with asyncpg.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 driver=asyncpg
 # shellcheck source=sqlalchemy.sh

@@ -1,10 +1,10 @@
 # SQLAlchemy's tests of its PostgreSQL dialect, of its dialects in general, of SQL and of its engine, with psycopg or
 # another driver. Of its source package.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 driver=${driver:-psycopg}
 version=2.1.9
-repeats_some=yes
+repeats_some=1
 python=$cache/sqlalchemy-venv/bin/python3
 
 sqlalchemy_source() {
