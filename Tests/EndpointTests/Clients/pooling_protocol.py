@@ -599,6 +599,7 @@ class Queues(ProtocolTestCase):
 
     def test_a_role_that_is_dropped(self):
         with connect(user="postgres") as superuser:
+            superuser.execute("DROP ROLE IF EXISTS pooling_guest")
             for _ in range(2):
                 superuser.execute("CREATE ROLE pooling_guest LOGIN PASSWORD 'guest'")
 

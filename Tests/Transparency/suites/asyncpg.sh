@@ -11,7 +11,8 @@ asyncpg_source() {
     rm -rf asyncpg-tests
     mkdir asyncpg-tests
     cp -r "asyncpg-$version/tests" asyncpg-tests/
-    environment "$cache/asyncpg-venv" "asyncpg==$version" pytest==8.4.2 pytest-timeout==2.4.0 uvloop==0.22.1 distro==1.9.0
+    environment "$cache/asyncpg-venv" "asyncpg==$version" pytest==8.4.2 pytest-timeout==2.4.0 uvloop==0.22.1 \
+        distro==1.9.0
 }
 
 obtain_suite() { once "asyncpg $version" asyncpg_source; }
