@@ -29,7 +29,8 @@ SQL
     # What does not end within 30 seconds never will.
     LD_PRELOAD=$work/isolation.so PGISOLATIONTIMEOUT=30 timeout 3600 "$installed" --use-existing \
         --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=isolation_regression \
-        --inputdir="$work/tests" --outputdir="$results" --bindir="$bindir" --schedule="$work/tests/isolation_schedule" >"$results/log" 2>&1 || true
+        --inputdir="$work/tests" --outputdir="$results" --bindir="$bindir" \
+        --schedule="$work/tests/isolation_schedule" >"$results/log" 2>&1 || true
     grep -qE '\.\.\. (ok|FAILED)|^(not )?ok ' "$results/log" || {
         tail -n 20 "$results/log" >&2
         fail "pg_isolation_regress did not run ($side)"
