@@ -20,5 +20,5 @@ obtain_suite() { once "asyncpg $version" asyncpg_source; }
 run_suite() {
     fresh_database asyncpg_test
     # With PGHOST its tests use what is there. Those of the source's style and of servers it would start are left out.
-    PGDATABASE=asyncpg_test run_pytest "$cache/asyncpg-tests" --ignore=tests/test__sourcecode.py tests
+    PGDATABASE=asyncpg_test run_pytest "$cache/asyncpg-tests" --ignore=tests/test__sourcecode.py -- tests
 }

@@ -18,5 +18,5 @@ run_suite() {
     sql -c "create extension if not exists hstore"
     reach_standbys
     # Those of logging in want a server with pg_hba.conf as they know it.
-    run_pytest "$cache/pg8000-$version" --benchmark-skip --ignore-glob='test/*/auth' --ignore=test/test_readme.py test
+    run_pytest "$cache/pg8000-$version" --benchmark-skip --ignore-glob='test/*/auth' --ignore=test/test_readme.py -- test
 }

@@ -18,5 +18,5 @@ run_suite() {
     fresh_database psycopg_test
     # Those marked slow measure time. The types of mypy say nothing about us.
     PSYCOPG_TEST_DSN="host=$PGHOST port=$PGPORT user=$PGUSER password=$PGPASSWORD dbname=psycopg_test" \
-        PSYCOPG_IMPL=binary run_pytest "$cache/psycopg" -m "not slow and not mypy and not timing" tests
+        PSYCOPG_IMPL=binary run_pytest "$cache/psycopg" -m "not slow and not mypy and not timing" -- tests
 }

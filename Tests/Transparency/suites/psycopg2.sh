@@ -16,5 +16,5 @@ run_suite() {
     fresh_database psycopg2_test
     PGDATABASE=psycopg2_test psql -X -q -c "create extension hstore"
     reach_standbys
-    PSYCOPG2_TESTDB=psycopg2_test run_pytest "$cache/psycopg2-$version" tests
+    PSYCOPG2_TESTDB=psycopg2_test run_pytest "$cache/psycopg2-$version" -- tests
 }

@@ -25,5 +25,5 @@ run_suite() {
     if [ -e "$selection" ]; then sed -i 's/_postgresql+[^:]*::/::/' "$selection"; fi
     PYTHONPATH=$cache/sqlalchemy-$version/lib run_pytest "$cache/sqlalchemy-$version" \
         --dburi "postgresql+$driver://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/test" --maxfail=100000 --backend-only \
-        test/dialect/postgresql test/dialect/test_suite.py test/sql test/engine
+        -- test/dialect/postgresql test/dialect/test_suite.py test/sql test/engine
 }
