@@ -237,6 +237,14 @@ final class ServerConnection: StreamOwner {
 
     // MARK: - Operations on prepared statements
 
+    /// Whether a statement has a client's own name on it, or will have when what is under way is answered.
+    func hasNamed(_ name: [UInt8]) -> Bool {
+        if clientNames.contains(name) { return true }
+        return pending[min(pendingHead, pending.count)...].contains { operation in
+            if case .parseAsNamed(name) = operation { true } else { false }
+        }
+    }
+
     func popPending() -> PendingOperation? {
         guard pendingHead < pending.count else { return nil }
         let operation = pending[pendingHead]

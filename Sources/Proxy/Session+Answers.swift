@@ -179,7 +179,7 @@ extension Session {
     private func withClientNames(_ message: RawSpan) -> [UInt8]? {
         guard let found = worker.statements.name(in: message) else { return nil }
         let known = statements.definitions.first { $0.statement.name == found.name }?.name
-        let name = known ?? worker.scratch.clientName(of: found.name, in: client.unread.bytes) ?? []
+        let name = worker.naming.clientName(of: found.name, in: client.unread.bytes, for: self) ?? known ?? []
         var writer = MessageWriter()
         writer.message(.errorResponse) {
             $0.raw(message.array(MessageHeader.size..<found.range.lowerBound))

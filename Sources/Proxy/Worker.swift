@@ -60,7 +60,7 @@ final class Worker: @unchecked Sendable {
     private(set) var renewedAt = MonotonicTime.distantPast
     var statements: SharedStatements
     private var lastGeneration: PreparedStatements.Generation = 0
-    var scratch = StatementNaming()
+    var naming = StatementNaming()
     private var isStopping = false
     private var stopsAt: MonotonicTime?
     private var cancellers: [ObjectIdentifier: Canceller] = [:]
