@@ -15,6 +15,8 @@ enum Mail: Sendable {
     case cancel(CancelKey, replyTo: Worker, session: SessionID)
     /// A cancel request that this worker passed on is done with.
     case cancelDone(session: SessionID)
+    /// Certificates were read again.
+    case transportContexts(TransportContexts)
     case shutdown
 }
 

@@ -34,6 +34,10 @@ final class ServerLink: StreamOwner {
     private unowned(unsafe) let session: Session
     private(set) var state: State = .connecting
     private var login: ServerLogin
+    private let credential: SCRAMClient.Credential
+    private var security: NodeSecurity
+    /// How its bytes travel.
+    var transport: ServerTransport { security.transport }
     private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
     /// The ParameterStatus messages of the login.
     private(set) var parameterStatuses: [UInt8] = []
@@ -57,6 +61,8 @@ final class ServerLink: StreamOwner {
         self.node = node.id
         self.role = node.role
         self.session = session
+        self.credential = credential
+        security = NodeSecurity(session.worker.transportContexts, host: node.host)
         login = ServerLogin(credential: credential, random: Random.bytes(SCRAMNonce.randomByteCount))
     }
 
@@ -123,17 +129,45 @@ final class ServerLink: StreamOwner {
 
     // MARK: - Stream
 
-    func streamDidConnect(_ stream: Stream) {
-        state = .loggingIn
-        stream.send(session.startupPacket)
-        stream.receive()
+    func streamDidConnect(_ stream: Stream) { proceed(security.connected(stream)) }
+
+    func streamDidSecure(_ stream: Stream) {
+        security.secured(stream)
+        proceed(.startUp)
+    }
+
+    private func proceed(_ step: NodeSecurity.Step) {
+        switch step {
+        case .wait:
+            stream.receive()
+        case .startUp:
+            state = .loggingIn
+            login.transport = security.transport
+            stream.send(session.startupPacket)
+            stream.receive()
+        case .fail(let problem):
+            close(politely: false)
+            session.linkFailed(self, .unreachable(problem))
+        }
+    }
+
+    /// Connects again, now with TLS or without, where the mode allows both. Returns whether it does.
+    private func triesOtherWay() -> Bool {
+        guard state != .ready, security.failed() else { return false }
+        let worker = session.worker
+        stream.close()
+        state = .connecting
+        login = ServerLogin(credential: credential, random: Random.bytes(SCRAMNonce.randomByteCount))
+        guard let address = worker.address(of: node) else { return false }
+        return open(address: address, port: worker.topology[node].port, worker: worker)
     }
 
     func streamDidReceive(_ stream: Stream) {
         switch state {
         case .ready: session.receivedAnswer(on: self)
         case .loggingIn: logIn()
-        case .connecting, .closed: break
+        case .connecting: if security.isNegotiating { proceed(security.received(stream)) }
+        case .closed: break
         }
     }
 
@@ -148,7 +182,10 @@ final class ServerLink: StreamOwner {
     }
 
     func streamDidBreak(_ stream: Stream, code: Int32) {
-        let reason = code == 0 ? "the server closed the connection" : String(cString: strerror(code))
+        if triesOtherWay() { return }
+        let reason =
+            stream.securityProblem.map { "TLS: \($0)" }
+            ?? (code == 0 ? "the server closed the connection" : String(cString: strerror(code)))
         let wasReady = state == .ready
         close(politely: false)
         if wasReady {
@@ -185,6 +222,8 @@ final class ServerLink: StreamOwner {
                 session.linkIsReady(self)
                 return
             case .refused(let fields, let response):
+                // pg_hba.conf may have a line for the other way.
+                if fields.state == .invalidAuthorization, triesOtherWay() { return }
                 close(politely: false)
                 session.linkFailed(self, .refused(fields, response: response))
                 return

@@ -211,7 +211,13 @@ extension Session {
                 return
             }
             link.cancelsInFlight += 1
-            worker.sendCancel(link.cancelKey, address: address, port: worker.topology[link.node].port) { [weak self] in
+            worker.sendCancel(
+                link.cancelKey,
+                to: link.node,
+                transport: link.transport,
+                address: address,
+                port: worker.topology[link.node].port
+            ) { [weak self] in
                 finished()
                 link.cancelsInFlight -= 1
                 if link.cancelsInFlight == 0 { self?.runWaiting(on: link) }

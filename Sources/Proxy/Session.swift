@@ -132,6 +132,7 @@ final class Session: StreamOwner {
 
     func adopt(_ stream: Stream) {
         client = stream
+        login?.encryption = encryptionOffer
         stream.receive()
     }
 
@@ -163,6 +164,8 @@ final class Session: StreamOwner {
 
     func streamDidConnect(_ stream: Stream) {}
 
+    func streamDidSecure(_ stream: Stream) { clientIsSecured() }
+
     func streamDidReceive(_ stream: Stream) {
         advance()
     }
@@ -175,6 +178,7 @@ final class Session: StreamOwner {
             advance()
             return
         }
+        logSecurityProblem()
         isMidMessage = true
         close()
     }

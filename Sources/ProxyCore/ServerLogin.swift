@@ -15,6 +15,8 @@ package struct ServerLogin: ~Copyable {
     }
 
     private var scram: SCRAMClient
+    /// The TLS of the connection, to be set before the first message: `tls-server-end-point` (RFC 5929), if it has one.
+    package var transport: ServerTransport = .plain
     /// The ParameterStatus messages, as they came.
     package private(set) var parameterStatuses: [UInt8] = []
     /// The client's encoding is one in which every byte below 128 is the ASCII character: the lexer may trust what it sees.
@@ -59,10 +61,17 @@ package struct ServerLogin: ~Copyable {
         case 0:
             return .wait
         case 10:
-            guard Self.mechanisms(body).contains("SCRAM-SHA-256") else {
+            let offered = Self.mechanisms(body)
+            if case .encrypted(let endPoint?) = transport, offered.contains("SCRAM-SHA-256-PLUS") {
+                let message = scram.firstMessage(over: .bound(endPoint))
+                writer.saslInitialResponse(mechanism: "SCRAM-SHA-256-PLUS", message)
+                return .reply(writer.bytes)
+            }
+            guard offered.contains("SCRAM-SHA-256") else {
                 return .failed("it offers no authentication by SCRAM-SHA-256")
             }
-            writer.saslInitialResponse(mechanism: "SCRAM-SHA-256", scram.firstMessage())
+            let message = scram.firstMessage(over: channelWithoutBinding)
+            writer.saslInitialResponse(mechanism: "SCRAM-SHA-256", message)
             return .reply(writer.bytes)
         case 11:
             switch scram.serverFirst(body.array(4..<body.byteCount)) {
@@ -82,6 +91,14 @@ package struct ServerLogin: ~Copyable {
             }
         case let method:
             return .failed("it asks for authentication method \(method); only scram-sha-256 and trust can be passed on")
+        }
+    }
+
+    private var channelWithoutBinding: SCRAMClient.Channel {
+        switch transport {
+        case .encrypted(.some): .unoffered
+        // A certificate that cannot be bound to: like a client that knows no channel binding.
+        case .encrypted(nil), .plain: .none
         }
     }
 

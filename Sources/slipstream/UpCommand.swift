@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Proxy
+import ProxyCore
 import Replication
 
 /// `slipstream up`: makes or resumes a cluster and serves it.
@@ -43,6 +44,8 @@ struct UpCommand: AsyncParsableCommand {
 
     @Option(help: "How they move: io_uring, epoll, or whichever works best.")
     var io = IOBackend.auto
+
+    @OptionGroup(title: "TLS") var tls: TLSOptions
 
     @Flag(help: "Return when the endpoint serves, and leave it running.")
     var detach = false
@@ -102,6 +105,7 @@ struct UpCommand: AsyncParsableCommand {
             workers: workers ?? ProcessInfo.processInfo.activeProcessorCount
         )
         endpoint.backend = io
+        endpoint.transportSecurity = tls.configuration
         // The name of a Unix-domain socket has at most 107 bytes (unix(7)).
         if directory.path.utf8.count + "/.s.PGSQL.65535".utf8.count <= 107 { endpoint.socketDirectory = directory.path }
         let server = ClusterServer(
