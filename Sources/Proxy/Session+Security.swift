@@ -47,7 +47,6 @@ extension Session {
             )
         )
         worker.logger.debug("a client has connected by \(engine.version), \(engine.cipher)")
-        client.receive()
     }
 
     func logSecurityProblem() {

@@ -31,6 +31,15 @@ package struct TransportSecurityConfiguration: Sendable, Equatable {
     package var serverKeyFile: String?
 
     package init() {}
+
+    /// Reads every file, to find out early what is wrong with one.
+    package func check() throws(ListenError) {
+        do throws(TLSError) {
+            _ = try TransportContexts(self)
+        } catch {
+            throw ListenError(description: error.description)
+        }
+    }
 }
 
 /// The configuration with its files read. A value that workers are sent as a whole.

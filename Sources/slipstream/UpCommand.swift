@@ -87,6 +87,7 @@ struct UpCommand: AsyncParsableCommand {
     private func serve(_ directory: ClusterDirectory) async throws {
         // A client, or the terminal, that went away is an error of write(2), not the end of the process.
         signal(SIGPIPE, SIG_IGN)
+        try tls.configuration.check()
         let port = try LoopbackPort.free(port, option: "--port")
         let httpPort = try LoopbackPort.free(httpPort, option: "--http-port")
         let reporter = reportDescriptor.map { Detached.Reporter(descriptor: $0) }
