@@ -560,7 +560,8 @@ class Nodes(EndpointTestCase):
         for name in ("elsewhere", "stranger"):
             try:
                 use_on_node("primary", name)
-                with connect() as connection:
+                # A Parse alone would go to the primary.
+                with connect(prepare_threshold=None) as connection:
                     self.assertNotIn(PRIMARY, places(connection))
                     with self.assertRaises(psycopg.OperationalError) as caught:
                         connection.execute("CREATE TABLE never (n int)")
