@@ -1,5 +1,7 @@
+import Logging
 import PostgresWire
 import ProxyCore
+import Topology
 import TransportSecurity
 
 /// Carries out on a stream what `ServerEncryption` decides: everything from the connection to a node up to the first byte of
@@ -89,5 +91,23 @@ struct NodeSecurity {
         } catch {
             return .fail(error.description)
         }
+    }
+}
+
+/// What is wrong with the nodes' TLS, said again only when it is something else or after a minute: every login would say it.
+struct NodeSecurityProblems {
+    private var said: [NodeID: (problem: String, at: MonotonicTime)] = [:]
+
+    mutating func isNews(_ problem: String, of node: NodeID, now: MonotonicTime) -> Bool {
+        if let last = said[node], last.problem == problem, now < last.at + .seconds(60) { return false }
+        said[node] = (problem, now)
+        return true
+    }
+}
+
+extension Worker {
+    func noteSecurityProblem(_ problem: String, of node: NodeID) {
+        guard securityProblems.isNews(problem, of: node, now: now) else { return }
+        logger.warning("no TLS with node \(name(of: node)): \(problem)")
     }
 }

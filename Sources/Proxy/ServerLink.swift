@@ -146,6 +146,7 @@ final class ServerLink: StreamOwner {
             stream.send(session.startupPacket)
             stream.receive()
         case .fail(let problem):
+            session.worker.noteSecurityProblem(problem, of: node)
             close(politely: false)
             session.linkFailed(self, .unreachable(problem))
         }
@@ -182,6 +183,7 @@ final class ServerLink: StreamOwner {
     }
 
     func streamDidBreak(_ stream: Stream, code: Int32) {
+        if let problem = stream.securityProblem { session.worker.noteSecurityProblem(problem, of: node) }
         if triesOtherWay() { return }
         let reason =
             stream.securityProblem.map { "TLS: \($0)" }

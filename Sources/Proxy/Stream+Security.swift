@@ -128,7 +128,9 @@ extension Stream {
         let engine = security.engine
         var ciphertext = UnsafeRawBufferPointer(start: nil, count: 0)
         if let waiting = security.ciphertext {
-            ciphertext = UnsafeRawBufferPointer(rebasing: buffers.memory(of: waiting.buffer)[waiting.start..<waiting.end])
+            ciphertext = UnsafeRawBufferPointer(
+                rebasing: buffers.memory(of: waiting.buffer)[waiting.start..<waiting.end]
+            )
         }
         let joins = security.joins && input != nil && nextInput == nil
         if joins { makeRoom() }

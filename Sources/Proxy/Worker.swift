@@ -42,6 +42,7 @@ final class Worker: @unchecked Sendable {
     var unitsInFlight = 0
     /// For new connections; those that are open keep what they began with.
     private(set) var transportContexts: TransportContexts
+    var securityProblems = NodeSecurityProblems()
     private var streams: ContiguousArray<Stream?> = []
     private var freeStreams: [Int] = []
     private var streamSerials: ContiguousArray<UInt64> = []

@@ -30,7 +30,7 @@ package enum HostName {
         guard let first = examined.first else {
             return TLSError("the server's certificate names no host, and is to be for \"\(host)\"")
         }
-        let others = examined.count > 1 ? " (and \(examined.count - 1) other names)" : ""
+        let others = examined.count > 1 ? " (and \(examined.count - 1) more)" : ""
         return TLSError("the server's certificate is for \"\(first)\"\(others), not for host \"\(host)\"")
     }
 

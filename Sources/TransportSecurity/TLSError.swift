@@ -28,7 +28,9 @@ package struct TLSError: Error, Sendable, Equatable, CustomStringConvertible {
         if let reason = ERR_reason_error_string(code) { return String(cString: reason) }
         // An errno has no text of OpenSSL's: its number is what is left of the code (ERR_SYSTEM_FLAG).
         let systemFlag = UInt(Int32.max) + 1
-        if code & systemFlag != 0 { return String(cString: strerror(Int32(truncatingIfNeeded: code & (systemFlag - 1)))) }
+        if code & systemFlag != 0 {
+            return String(cString: strerror(Int32(truncatingIfNeeded: code & (systemFlag - 1))))
+        }
         return "OpenSSL error \(String(code, radix: 16))"
     }
 }

@@ -208,7 +208,8 @@ actor Clusters {
             try FileManager.default.copyItem(atPath: "\(directory)/server.\(kind)", toPath: "\(directory)/live.\(kind)")
         }
         return [
-            "--tls-cert", directory + "/live.crt", "--tls-key", directory + "/live.key", "--tls-ca", directory + "/ca.crt",
+            "--tls-cert", directory + "/live.crt", "--tls-key", directory + "/live.key", "--tls-ca",
+            directory + "/ca.crt",
             "--server-tls-mode", "verify-full", "--server-tls-ca", directory + "/ca.crt",
         ]
     }

@@ -11,7 +11,12 @@ struct SCRAMChannelTests {
     )
 
     private func server(channel: [UInt8]?) -> SCRAMServer {
-        SCRAMServer(verifier: RFC7677.verifier, isMock: false, serverNonce: bytes(RFC7677.serverNonce), channel: channel)
+        SCRAMServer(
+            verifier: RFC7677.verifier,
+            isMock: false,
+            serverNonce: bytes(RFC7677.serverNonce),
+            channel: channel
+        )
     }
 
     @Test("a transcript: the header names the binding, and the last message repeats it with the certificate's hash")
@@ -43,7 +48,11 @@ struct SCRAMChannelTests {
         for other in [SCRAMClient.Channel.bound(Array(32..<64)), .none] {
             var client = SCRAMClient(credential: .key(key, RFC7677.verifier), clientNonce: bytes("def"))
             var node = server(channel: other == .none ? nil : Array(32..<64))
-            guard case .reply(let challenge) = node.clientFirst(client.firstMessage(over: other), bindsChannel: other != .none),
+            guard
+                case .reply(let challenge) = node.clientFirst(
+                    client.firstMessage(over: other),
+                    bindsChannel: other != .none
+                ),
                 case .reply(let final) = client.serverFirst(challenge),
                 case .accepted(let serverFinal, key) = node.clientFinal(final)
             else {
@@ -72,9 +81,11 @@ struct SCRAMChannelTests {
 
     @Test("the mechanism and the message must agree")
     func disagreement() {
-        let withData = "malformed SCRAM message: the client selected SCRAM-SHA-256 without channel binding, "
+        let withData =
+            "malformed SCRAM message: the client selected SCRAM-SHA-256 without channel binding, "
             + "but the SCRAM message includes channel binding data"
-        let withoutData = "malformed SCRAM message: the client selected SCRAM-SHA-256-PLUS, "
+        let withoutData =
+            "malformed SCRAM message: the client selected SCRAM-SHA-256-PLUS, "
             + "but the SCRAM message does not include channel binding data"
         for channel in [nil, channel] {
             var one = server(channel: channel)

@@ -13,7 +13,10 @@ struct EncryptionTests {
         return login
     }
 
-    @Test("an SSLRequest is answered S, and what follows is encrypted", arguments: [EncryptionOffer.offered, .required])
+    @Test(
+        "an SSLRequest is answered S, and what follows is encrypted",
+        arguments: [EncryptionOffer.offered, .required]
+    )
     func asked(encryption: EncryptionOffer) {
         var login = login(encryption)
         #expect(login.send(LoginTranscript.gssRequest) == .reply([0x4E], consumed: 8))

@@ -24,7 +24,10 @@ struct CertificateTests {
 
     // MARK: - Servers' certificates
 
-    @Test("the certificate must be for the host", arguments: ["localhost", "LocalHost", "db.shop.example", "127.0.0.1", "::1"])
+    @Test(
+        "the certificate must be for the host",
+        arguments: ["localhost", "LocalHost", "db.shop.example", "127.0.0.1", "::1"]
+    )
     func rightHost(host: String) throws {
         let talk = try shaken(
             client: .client(authority: certificates.authority()),
@@ -47,7 +50,7 @@ struct CertificateTests {
         #expect(
             talk.client.engine.phase
                 == .failed(
-                    TLSError("the server's certificate is for \"localhost\" (and 3 other names), not for host \"\(host)\"")
+                    TLSError("the server's certificate is for \"localhost\" (and 3 more), not for host \"\(host)\"")
                 )
         )
         #expect(!talk.client.engine.isEstablished && talk.client.received.isEmpty)
@@ -58,9 +61,14 @@ struct CertificateTests {
     func commonName() throws {
         let client = try TLSContext.client(authority: certificates.authority())
         let nameless = try TLSContext.server(identity: certificates.identity("nameless"))
-        #expect(try shaken(server: nameless, client: client, verification: .host("localhost")).client.engine.isEstablished)
+        #expect(
+            try shaken(server: nameless, client: client, verification: .host("localhost")).client.engine.isEstablished
+        )
         let elsewhere = try TLSContext.server(identity: certificates.identity("elsewhere"))
-        #expect(!(try shaken(server: elsewhere, client: client, verification: .host("localhost")).client.engine.isEstablished))
+        #expect(
+            !(try shaken(server: elsewhere, client: client, verification: .host("localhost")).client.engine
+                .isEstablished)
+        )
     }
 
     @Test(
@@ -124,7 +132,10 @@ struct CertificateTests {
         )
         let without = try shaken(server: server)
         #expect(without.server.engine.phase == .failed(TLSError("peer did not return a certificate")))
-        #expect(try shaken(server: server, client: .client(identity: certificates.identity("client"))).server.engine.isEstablished)
+        #expect(
+            try shaken(server: server, client: .client(identity: certificates.identity("client"))).server.engine
+                .isEstablished
+        )
     }
 
     @Test("a revoked certificate is refused")
@@ -135,7 +146,10 @@ struct CertificateTests {
         )
         let revoked = try shaken(server: server, client: .client(identity: certificates.identity("revoked")))
         #expect(revoked.server.engine.phase == .failed(TLSError("certificate verify failed: certificate revoked")))
-        #expect(try shaken(server: server, client: .client(identity: certificates.identity("client"))).server.engine.isEstablished)
+        #expect(
+            try shaken(server: server, client: .client(identity: certificates.identity("client"))).server.engine
+                .isEstablished
+        )
     }
 
     // MARK: - What is agreed upon
@@ -148,7 +162,9 @@ struct CertificateTests {
         let talk = try shaken(server: .server(identity: certificates.identity(name)))
         #expect(talk.phases == [.established, .established])
         #expect(talk.server.engine.serverEndPoint == talk.client.engine.serverEndPoint)
-        let hash = talk.server.engine.serverEndPoint.map { $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+        let hash = talk.server.engine.serverEndPoint.map {
+            $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        }
         #expect(hash == (try algorithm.map { try certificates.hash(name, $0) }))
     }
 
@@ -188,11 +204,17 @@ struct CertificateTests {
                 .hasPrefix("cannot read the certificate \"missing.crt\": No such file or directory")
         )
         let swapped = TLSIdentity(certificateFile: server.certificateFile, keyFile: certificates.path("client.key"))
-        #expect(problem { try .server(identity: swapped) } == "cannot read the private key \"client.key\": key values mismatch")
+        #expect(
+            problem { try .server(identity: swapped) }
+                == "cannot read the private key \"client.key\": key values mismatch"
+        )
         let locked = TLSIdentity(certificateFile: server.certificateFile, keyFile: certificates.path("locked.key"))
         #expect(problem { try .server(identity: locked) }.hasPrefix("cannot read the private key \"locked.key\": "))
         let noPEM = TLSIdentity(certificateFile: certificates.path("log"), keyFile: server.keyFile)
-        #expect(problem { try .server(identity: noPEM) } == "cannot read the certificate \"log\": no start line (Expecting: TRUSTED CERTIFICATE)")
+        #expect(
+            problem { try .server(identity: noPEM) }
+                == "cannot read the certificate \"log\": no start line (Expecting: TRUSTED CERTIFICATE)"
+        )
         #expect(
             problem { try .client(authority: certificates.authority("missing")) }
                 .hasPrefix("cannot read the authorities in \"missing.crt\": ")

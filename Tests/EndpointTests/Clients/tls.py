@@ -240,7 +240,8 @@ class Modes(EndpointTestCase):
             self.assertEqual(wire.socket.version(), "TLSv1.2")
             self.assertEqual(wire.ask("SELECT 42"), [[b"42"]])
         made = subprocess.run(
-            ["openssl", "s_client", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-starttls", "postgres", "-connect", f"{HOST}:{PORT}"],
+            ["openssl", "s_client", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-starttls", "postgres",
+             "-connect", f"{HOST}:{PORT}"],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
         )
         self.assertNotEqual(made.returncode, 0)
@@ -309,13 +310,14 @@ class Bytes(EndpointTestCase):
             for number in range(count):
                 wire.socket.write(message(b"Q", f"SELECT {number}".encode() + b"\0"))
             for number in range(count):
-                messages = wire.until()
-                self.assertEqual([body[-len(str(number)):] for kind, body in messages if kind == b"D"], [str(number).encode()])
+                values = [body[-len(str(number)):] for kind, body in wire.until() if kind == b"D"]
+                self.assertEqual(values, [str(number).encode()])
 
     def test_values_of_every_size(self):
         seed = int(os.environ.get("SLIPSTREAM_SEED", random.randrange(1 << 32)))
         generator = random.Random(seed)
-        sizes = [0, 1, 16383, 16384, 16385, 65535, 65536, 65537, 1 << 20] + [generator.randrange(300_000) for _ in range(100)]
+        sizes = [0, 1, 16383, 16384, 16385, 65535, 65536, 65537, 1 << 20]
+        sizes += [generator.randrange(300_000) for _ in range(100)]
         with connect(sslmode="require") as connection:
             for size in sizes:
                 text = f"{size % 10}" * size
@@ -323,11 +325,37 @@ class Bytes(EndpointTestCase):
                     self.assertEqual(value(connection, "SELECT %s::text", text), text)
                     self.assertEqual(value(connection, "SELECT repeat(%s, %s)", str(size % 10), size), text)
 
+    def test_keys_are_updated(self):
+        """OpenSSL's client does that when it is told "K", and asks for the same in return."""
+        client = subprocess.Popen(
+            ["openssl", "s_client", "-starttls", "postgres", "-connect", f"{HOST}:{PORT}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+        )
+        said = bytearray()
+        parts = iter(lambda: client.stdout.read(1000), b"")
+        reader = threading.Thread(target=lambda: [said.extend(part) for part in parts])
+        reader.start()
+        try:
+            client.stdin.write(startup(user="app", database="app"))
+            eventually("it offers a mechanism", lambda: b"SCRAM-SHA-256-PLUS\0" in said)
+            for number in range(1, 4):
+                client.stdin.write(b"K\n")
+                eventually("the key is updated", lambda: said.count(b"KEYUPDATE") == number)
+            client.stdin.write(message(b"p", b"ROT13\0" + struct.pack("!i", 0)))
+            eventually("it refuses", lambda: b"client selected an invalid SASL authentication mechanism" in said)
+        finally:
+            client.kill()
+            client.wait()
+            reader.join()
+            client.stdin.close()
+            client.stdout.close()
+
     def test_pipelines(self):
+        sizes = range(0, 100_000, 500)
         with connect(sslmode="require") as connection:
             with connection.pipeline():
-                cursors = [connection.execute("SELECT repeat(%s, %s)", ("x", number)) for number in range(0, 100_000, 500)]
-            for number, cursor in zip(range(0, 100_000, 500), cursors):
+                cursors = [connection.execute("SELECT repeat(%s, %s)", ("x", size)) for size in sizes]
+            for number, cursor in zip(sizes, cursors):
                 self.assertEqual(len(cursor.fetchone()[0]), number)
 
     def test_a_huge_copy_both_ways_in_constant_memory(self):
@@ -415,7 +443,8 @@ class Connections(EndpointTestCase):
     def test_a_close_notify_ends_the_session(self):
         def sessions():
             with direct() as connection:
-                return value(connection, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name = 'notified'")
+                return value(connection,
+                             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'notified'")
 
         wire = SecuredWire().log_in(application_name="notified")
         wire.ask("SELECT txid_current()")
@@ -552,6 +581,12 @@ class Nodes(EndpointTestCase):
             for _ in range(3):
                 with connect() as connection:
                     self.assertNotIn(NODES[wrong], places(connection))
+            with open(LOG) as file:
+                self.assertIn(
+                    f"no TLS with node {wrong}: the server's certificate is for \"elsewhere.example\" (and 1 more), "
+                    "not for host \"127.0.0.1\"",
+                    file.read(),
+                )
         finally:
             use_on_node(wrong, "server")
         eventually("it takes reads again", everywhere)
