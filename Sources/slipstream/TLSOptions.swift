@@ -5,23 +5,29 @@ import ProxyCore
 
 /// TLS of the endpoint's clients, and of its connections to the nodes.
 struct TLSOptions: ParsableArguments {
-    @Option(help: "The endpoint's certificate; clients may then use TLS.", completion: .file())
+    @Option(
+        help: ArgumentHelp("The endpoint's certificate; clients may then use TLS.", valueName: "file"),
+        completion: .file()
+    )
     var tlsCert: String?
 
-    @Option(help: "The certificate's key.", completion: .file())
+    @Option(help: ArgumentHelp("The certificate's key.", valueName: "file"), completion: .file())
     var tlsKey: String?
 
-    @Option(help: "Authorities that sign certificates of clients.", completion: .file())
+    @Option(
+        help: ArgumentHelp("Authorities that sign certificates of clients.", valueName: "file"),
+        completion: .file()
+    )
     var tlsCa: String?
 
-    @Option(help: "Whether clients must use TLS (client_tls_sslmode).")
+    @Option(help: ArgumentHelp("Whether clients must use TLS (client_tls_sslmode).", valueName: "mode"))
     var tlsMode = SSLMode.prefer
 
     // The nodes of a cluster that `up` makes have no TLS: asking them would cost every login a round trip.
-    @Option(help: "Whether the nodes are asked for TLS (server_tls_sslmode).")
+    @Option(help: ArgumentHelp("Whether the nodes are asked for TLS (server_tls_sslmode).", valueName: "mode"))
     var serverTlsMode = SSLMode.disable
 
-    @Option(help: "Authorities that sign certificates of nodes.", completion: .file())
+    @Option(help: ArgumentHelp("Authorities that sign certificates of nodes.", valueName: "file"), completion: .file())
     var serverTlsCa: String?
 
     func validate() throws {
