@@ -15,6 +15,8 @@ package struct SQLState: Hashable, Sendable, CustomStringConvertible, Expressibl
     package static let featureNotSupported: SQLState = "0A000"
     package static let invalidAuthorization: SQLState = "28000"
     package static let invalidPassword: SQLState = "28P01"
+    package static let idleInTransactionSessionTimeout: SQLState = "25P03"
+    package static let transactionTimeout: SQLState = "25P04"
     package static let tooManyConnections: SQLState = "53300"
     package static let programLimitExceeded: SQLState = "54000"
     package static let queryCanceled: SQLState = "57014"

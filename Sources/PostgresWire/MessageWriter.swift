@@ -4,6 +4,11 @@ package struct MessageWriter {
 
     package init() {}
 
+    /// Begins anew, in the same storage.
+    package mutating func clear() {
+        bytes.removeAll(keepingCapacity: true)
+    }
+
     /// Appends one message whose body `body` writes.
     package mutating func message(_ type: UInt8, _ body: (inout MessageWriter) -> Void) {
         bytes.append(type)

@@ -70,6 +70,7 @@ package final class Endpoint: Sendable {
         )
         self.reports = reports
         let secret = Random.bytes(32)
+        let slots = Slots()
         workers = (0..<count).map { number in
             Worker(
                 number: number,
@@ -80,6 +81,7 @@ package final class Endpoint: Sendable {
                 logger: logger,
                 listeners: [sockets[number]] + (unix.map { [$0.descriptor] } ?? []),
                 mockSecret: secret,
+                slots: slots,
                 reports: continuation
             )
         }

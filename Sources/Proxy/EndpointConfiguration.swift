@@ -1,3 +1,5 @@
+package import ProxyCore
+
 /// Which loop moves the bytes.
 package enum IOBackend: String, Sendable, CaseIterable {
     /// io_uring where the kernel lets us, epoll elsewhere; the log says which and why.
@@ -22,6 +24,7 @@ package struct EndpointConfiguration: Sendable {
     package var primaryWait: Duration = .seconds(10)
     /// How long a client may take to log in; PostgreSQL's `authentication_timeout`.
     package var loginTime: Duration = .seconds(60)
+    package var pooling = PoolingConfiguration()
 
     /// TLS with clients and with nodes.
     package var transportSecurity = TransportSecurityConfiguration()

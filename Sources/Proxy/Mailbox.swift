@@ -17,6 +17,12 @@ enum Mail: Sendable {
     case cancelDone(session: SessionID)
     /// Certificates were read again.
     case transportContexts(TransportContexts)
+    /// Another worker waits for a slot of a pool.
+    case slotIsWanted(PoolKey, by: Int, since: MonotonicTime)
+    case slotIsFree(PoolKey)
+    case closeIdle
+    case renew
+    case definitionsChanged
     case shutdown
 }
 

@@ -6,38 +6,35 @@ import Topology
 
 /// From a node to the client.
 extension Session {
-    /// Bytes have come on a ready server connection.
-    func receivedAnswer(on link: ServerLink) {
-        if link.isDraining {
-            drain(link)
-        } else if phase == .running, current?.link === link {
-            forwardAnswer(of: link)
+    /// Bytes have come on a server connection of this session.
+    func receivedAnswer(on server: ServerConnection) {
+        if phase == .running, self.server === server {
+            forwardAnswer(of: server)
         } else {
-            receivedUnasked(on: link)
+            receivedUnasked(on: server)
         }
     }
 
     /// Works off what is there of the answer: forwards it, or holds it back while it may still be an error to hide.
-    private func forwardAnswer(of link: ServerLink) {
-        guard let input = link.stream.input else { return }
-        let bytes = link.stream.bytes.bytes
+    private func forwardAnswer(of server: ServerConnection) {
+        guard let input = server.stream.input else { return }
+        let bytes = server.stream.bytes.bytes
         var offset = input.scanned
         // What goes to the client: from here to where the scan stands.
         var start = input.start
         // Nothing was shown yet and the answer may still be an error: it is held back.
-        let mayRepeat = mayRepeat(on: link)
+        let mayRepeat = mayRepeat(on: server)
         var isHeld = mayRepeat
         var isReady = false
 
         scan: while true {
-            if link.reader.skipRows(bytes, offset: &offset) {
+            if server.reader.skipRows(bytes, offset: &offset) {
                 isHeld = false
             }
-            let step = link.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize)
+            let step = server.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize)
             guard case .message(let type, let range) = step else {
                 if step == .garbage {
-                    link.close(politely: false)
-                    linkBroke(link, reason: "it broke the protocol")
+                    server.breakOff("it broke the protocol")
                     return
                 }
                 break scan
@@ -45,44 +42,53 @@ extension Session {
             var isForTheClient = true
             switch type {
             case .parseComplete, .closeComplete:
-                isForTheClient = completed(link)
+                isForTheClient = completed(server)
             case .errorResponse:
                 let fields = ServerErrorFields(body: bytes.extracting(range.lowerBound + 5..<range.upperBound))
                 if fields.isFatal {
                     // The connection ends. What the client is told depends on what runs, and on the session.
-                    forward(link, input.buffer, start..<range.lowerBound)
+                    forward(input.buffer, start..<range.lowerBound)
                     isMidMessage = false
-                    link.lastWords = bytes.array(range)
-                    link.close(politely: false)
-                    linkBroke(link, reason: fields.message)
+                    server.lastWords = bytes.array(range)
+                    if fields.state == .protocolViolation {
+                        // What the client has sent is to blame: it is told as the server tells it.
+                        client.send(input.buffer, range)
+                        close()
+                    } else {
+                        server.breakOff(fields.message)
+                    }
                     return
                 }
                 if mayRepeat, fields.state != .queryCanceled {
-                    link.stream.markScanned(offset)
-                    repeatUnit(after: link, fields)
+                    server.stream.markScanned(offset)
+                    repeatUnit(after: server, fields)
                     return
                 }
-                if link.awaitsUnnamedParse {
+                if server.skippedPending() {
+                    // It is gone if its Parse failed. If the Parse was skipped, it is there, but has no definition here.
                     statements.removeUnnamed()
-                    link.prepared.removeUnnamed()
-                    unnamedIsOn = link
+                    server.prepared.unnamed = 0
                 }
-                link.clearPending()
                 current?.hasFailed = true
-                if passThroughLink === link, passThrough?.copyFailed() == true {
+                if passesToServer, passThrough?.copyFailed() == true {
                     endPassThroughAfterError()
                 }
             case .commandComplete:
-                commandCompleted(bytes.extracting(range), on: link)
+                commandCompleted(bytes.extracting(range), on: server)
             case .copyInResponse:
-                link.stream.markScanned(offset)
-                beginCopyIn(on: link)
+                server.stream.markScanned(offset)
+                beginCopyIn(on: server)
             case .parameterStatus:
-                isForTheClient = link.role == .primary
+                server.reported = server.reported.reporting(bytes.extracting(range))
+                isForTheClient = server.role == .primary
+                if isForTheClient {
+                    told = server.reported
+                    route.hasASCIISafeEncoding = told.hasASCIISafeEncoding
+                }
             case .readyForQuery:
                 isReady = true
                 isForTheClient = current?.hidesReady != true
-                finishedUnit(on: link, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
+                finishedUnit(on: server, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
             case .authentication, .backendKeyData, .bindComplete, .copyBothResponse, .copyData, .copyDone,
                 .copyOutResponse, .dataRow, .emptyQueryResponse, .functionCallResponse, .negotiateProtocolVersion,
                 .noData, .noticeResponse, .notificationResponse, .parameterDescription, .portalSuspended,
@@ -93,131 +99,161 @@ extension Session {
                 isHeld = false
             }
             if !isForTheClient {
-                forward(link, input.buffer, start..<range.lowerBound)
+                forward(input.buffer, start..<range.lowerBound)
                 start = range.upperBound
             }
             if isReady { break scan }
         }
 
         if isHeld, input.end - start < BufferPool.bufferSize - MessageHeader.size {
-            link.stream.markScanned(offset)
-            if start > input.start { link.stream.consume(start - input.start) }
-            if !link.stream.receiveMore() { return }
-            forwardAnswer(of: link)
+            server.stream.markScanned(offset)
+            if start > input.start { server.stream.consume(start - input.start) }
+            if !server.stream.receiveMore() { return }
+            forwardAnswer(of: server)
             return
         }
-        forward(link, input.buffer, start..<offset)
-        isMidMessage = link.reader.bodyRemaining > 0
-        link.stream.consume(offset - input.start)
+        forward(input.buffer, start..<offset)
+        isMidMessage = server.reader.bodyRemaining > 0
+        server.stream.consume(offset - input.start)
         if isReady {
-            unitIsOver(on: link)
+            unitIsOver(on: server)
             return
         }
-        if passThroughLink === link { advance() }
-        if !client.isSending { resume(link) }
+        if passesToServer { advance() }
+        if !client.isSending { resume(server) }
     }
 
     /// Whether an error of this standby may be kept from the client, and the unit run on the primary.
-    private func mayRepeat(on link: ServerLink) -> Bool {
-        guard link.role == .standby, let current else { return false }
+    private func mayRepeat(on server: ServerConnection) -> Bool {
+        guard server.role == .standby, let current else { return false }
         // Without a primary to ask, what the standby says is the answer.
         guard worker.topology.primary?.state == .up else { return false }
-        if transactionLink == nil { return current.isRepeatable }
+        if status == .idle { return current.isRepeatable }
         // The first statement of a transaction moves it, whatever it is: an error means that it has done nothing.
         return standbyTransaction?.hasAnswered == false && !current.hasForwarded && !current.isConsumed
     }
 
-    private func forward(_ link: ServerLink, _ buffer: BufferID, _ range: Range<Int>) {
+    private func forward(_ buffer: BufferID, _ range: Range<Int>) {
         guard !range.isEmpty else { return }
         current?.hasForwarded = true
         client.send(buffer, range)
     }
 
     /// Fetches more from a server, when the client has taken what was there.
-    func resume(_ link: ServerLink) {
-        guard link.state == .ready, !link.stream.isReceiving else { return }
-        if link.stream.receiveMore() {
-            receivedAnswer(on: link)
+    func resume(_ server: ServerConnection) {
+        guard server.state == .ready, !server.stream.isReceiving else { return }
+        if server.stream.receiveMore() {
+            server.received()
         }
     }
 
     /// ParseComplete or CloseComplete. Returns whether it answers a message of the client.
-    private func completed(_ link: ServerLink) -> Bool {
-        switch link.popPending() {
-        case .injectedClose(let name):
-            link.prepared.remove(name)
+    private func completed(_ server: ServerConnection) -> Bool {
+        switch server.popPending() {
+        case .injected, .injectedParse:
             return false
-        case .injectedParse(let name, let generation):
-            link.prepared.add(name, statements.bytes(of: name), generation)
-            return false
-        case .parse(let name, let nameRange, let message, let effect):
-            let unit = client.unread.bytes
-            let generation = statements.define(
-                name,
-                nameBytes: unit.extracting(nameRange),
-                message: unit.extracting(message),
-                effect: effect
-            )
-            link.prepared.add(name, name.isUnnamed ? [] : unit.array(nameRange), generation)
-            if name.isUnnamed { unnamedIsOn = nil }
-        case .parseCopied(let name, let nameBytes, let message, let effect):
-            let generation = statements.define(
-                name,
-                nameBytes: nameBytes.span.bytes,
-                message: message.span.bytes,
-                effect: effect
-            )
-            link.prepared.add(name, nameBytes, generation)
-            if name.isUnnamed { unnamedIsOn = nil }
-        case .closeStatement(let name):
+        case .parse(let name, let bytes, let statement):
+            statements.define(name, bytes, statement)
+        case .closeStatement(let name, let bytes):
             statements.remove(name)
-            link.prepared.remove(name)
-        case .closePortal, nil:
+            server.clientNames.removeAll { $0 == bytes }
+        case .parseUnnamed, .other, nil:
             break
         }
         return true
     }
 
-    private func commandCompleted(_ message: RawSpan, on link: ServerLink) {
-        guard link.role == .primary else {
-            if message.byteCount == 5 + 7, message.string(5..<message.byteCount - 1) == "COMMIT" {
-                standbyTransaction?.isCommitted = true
-            }
-            return
-        }
+    /// Commands whose effect is on the session, or on what is known of the databases.
+    private func commandCompleted(_ message: RawSpan, on server: ServerConnection) {
         current?.completions += 1
-        current?.deallocatesAll =
-            message.byteCount == 5 + 15 && message.string(5..<message.byteCount - 1) == "DEALLOCATE ALL"
-        guard message.byteCount == 5 + 12, message.string(5..<message.byteCount - 1) == "DISCARD ALL" else { return }
-        // In a pipeline, what follows in the same unit may have left new state.
-        guard current?.unit.isSimpleQuery == true || requests.operations.count == 1 else { return }
-        statements.removeAll()
-        for link in links where link?.role == .primary { link?.prepared.removeAll() }
-        route.discardedAll()
+        current?.lastCommand = .other
+        // Those that matter are few, and rows are most.
+        let first = message.byte(at: MessageHeader.size)
+        guard first == UInt8(ascii: "C") || first == UInt8(ascii: "D") || first == UInt8(ascii: "A") else { return }
+        let length = message.byteCount - MessageHeader.size - 1
+        let tag = message.extracting(MessageHeader.size..<MessageHeader.size + length)
+        if tag.isText("COMMIT") {
+            current?.lastCommand = .commit
+            standbyTransaction?.isCommitted = true
+        } else if tag.isText("DEALLOCATE ALL") {
+            current?.lastCommand = .deallocateAll
+            server.prepared.removeAll()
+            server.clientNames = []
+            statements.removeAll()
+        } else if tag.isText("DISCARD ALL") {
+            current?.lastCommand = .discardAll
+            server.prepared.removeAll()
+            server.clientNames = []
+            server.sequenceUser = nil
+            server.settingsUser = nil
+            server.mustDiscard = false
+            statements.removeAll()
+            hasUnseenNames = false
+        } else if tag.isText("ALTER ROLE") || tag.isText("ALTER DATABASE") {
+            worker.renewEverywhere()
+        }
+        if tag.isDefinition { worker.definitionsChanged() }
     }
 
     private func endPassThroughAfterError() {
         passThrough = nil
-        passThroughLink = nil
+        passesToServer = false
         current?.expectsReady = true
     }
 
     // MARK: - The end of a unit
 
-    private func finishedUnit(on link: ServerLink, _ status: TransactionStatus) {
-        link.clearPending()
-        transactionLink = status == .idle ? nil : link
-        if link.role == .primary {
-            if let current, current.deallocatesAll, current.completions == 1, !current.hasFailed {
-                // Drivers do this after a rollback; what there was of state before stays.
-                statements.removeAll()
-                link.prepared.removeAll()
-                route.leftNoState()
-            }
+    private func finishedUnit(on server: ServerConnection, _ status: TransactionStatus) {
+        _ = server.skippedPending()
+        if status == .idle || self.status == .idle { transactionSince = worker.now }
+        self.status = status
+        guard let current else { return }
+        let onlyCommand = current.completions == 1 && !current.hasFailed
+        if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
+            forgotState(on: server, all: current.lastCommand == .discardAll)
+        } else if let change = current.change, !current.hasFailed {
+            transaction.changes.append(change)
+        } else if current.lastCommand == .discardAll {
+            transaction.mayLeaveState = true
+        }
+        if server.role == .primary {
             route.answered(status, now: worker.now)
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)
         }
+        if status == .idle { endTransaction(current, on: server) }
+    }
+
+    /// DISCARD ALL, or DEALLOCATE ALL, was the whole unit. Drivers say the latter after a rollback.
+    private func forgotState(on server: ServerConnection, all: Bool) {
+        // What the statement itself was taken to leave.
+        transaction.mayLeaveState = isSticky && !all
+        if all {
+            settings = startupSettings
+            server.settings = .none
+            isSticky = server.mustClose
+            transaction = TransactionState()
+        }
+        hasUnseenNames = false
+    }
+
+    /// Settings count when their transaction is committed.
+    private func endTransaction(_ last: Current, on server: ServerConnection) {
+        guard !transaction.changes.isEmpty else {
+            transaction.hasSavepoints = false
+            return
+        }
+        if transaction.hasSavepoints {
+            transaction.mayLeaveState = true
+        } else if last.lastCommand == .commit || (last.change != nil && !last.hasFailed) {
+            for (change, text) in transaction.changes {
+                settings = settings.applying(change, text, base: startupSettings)
+                server.settings = server.settings.applyingOnServer(change, text)
+            }
+            if settings.equals(server.settings) { server.settings = settings }
+        }
+        transaction.changes = []
+        transaction.hasSavepoints = false
     }
 
     private func finishedInStandbyTransaction(_ transaction: StandbyTransaction, _ status: TransactionStatus) {
@@ -228,26 +264,27 @@ extension Session {
         standbyTransaction = nil
         if transaction.isCommitted, !transaction.state.isEmpty {
             prelude = transaction.state
-            route.inheritState()
+            preludeLeavesState = true
         }
     }
 
-    private func unitIsOver(on link: ServerLink) {
+    private func unitIsOver(on server: ServerConnection) {
         worker.unitsInFlight -= 1
         if let current, !current.isConsumed {
             client.consume(current.unit.length)
         }
-        if passThroughLink === link, passThrough?.answerEnded() == true {
+        if passesToServer, passThrough?.answerEnded() == true {
             passThrough = nil
-            passThroughLink = nil
+            passesToServer = false
         }
-        // The client's Query behind messages that failed without a Sync is skipped, as PostgreSQL does.
+        // What the client sends behind messages that failed without a Sync is skipped, as PostgreSQL does.
         if let current, current.hidesReady, current.hasFailed { throwAway(until: .sync) }
-        if let current, current.hasFailed, current.hasSyncedTwice { resynchronise(link) }
+        if let current, current.hasFailed, current.hasSyncedTwice { server.resynchronise() }
         current = nil
         phase = .idle
-        link.stream.receive()
-        if link.stream.hasUnread { receivedAnswer(on: link) }
+        since = worker.now
+        server.stream.receive()
+        settle()
         guard phase == .idle else { return }
         if client.hasUnread || passThrough != nil || clientHasFinished {
             advance()
@@ -256,88 +293,93 @@ extension Session {
         }
     }
 
-    /// A copy failed, and the server may or may not say ReadyForQuery once more. A message of ours, whose answer cannot be
-    /// mistaken, tells where the next unit's answer begins.
-    private func resynchronise(_ link: ServerLink) {
-        var writer = MessageWriter()
-        writer.closeUnnamedPortal()
-        writer.sync()
-        link.stream.send(writer.bytes)
-        link.drains = 1
-        link.drainsBehindClose = true
+    /// Between units: asks what the session has left behind, keeps the connection, or gives it back.
+    func settle() {
+        guard let server, current == nil, status == .idle, !passesToServer else { return }
+        guard server.role == .primary else {
+            self.server = nil
+            giveBack(server)
+            return
+        }
+        if mode == .session {
+            isSticky = isSticky || transaction.mayLeaveState
+            transaction.mayLeaveState = false
+            home = server
+        } else if transaction.mayLeaveState {
+            guard server.isQuiet else { return }
+            let names = transaction.names.union(settings.customNames).sorted()
+            transaction.mayLeaveState = false
+            transaction.names = []
+            probedAt = worker.now
+            server.ask(StateProbe.query(names: names))
+            return
+        } else if isSticky || hasUnseenNames || (server.sequenceUser == serial && functions?.asksSequences == true) {
+            home = server
+        } else if home != nil {
+            home = nil
+        }
+        self.server = nil
+        if server !== home { giveBack(server) }
+    }
+
+    /// The answer of the primary to what the session has left there.
+    func probed(_ server: ServerConnection) {
+        guard let probe = server.probe else { return }
+        server.probe = nil
+        guard !probe.hasFailed else {
+            isSticky = true
+            return
+        }
+        var found = SessionSettings.none
+        for (name, value) in probe.result.settings { found = found.setting(name, to: value) }
+        server.settings = found
+        settings = found.completed(with: startupSettings)
+        isSticky = !probe.result.holds.isEmpty || server.mustClose
+        if !server.clientNames.isEmpty {
+            statements.keep(probe.result.statements)
+            server.clientNames.removeAll { !probe.result.statements.contains($0) }
+        }
+        server.clientNames += probe.result.sqlStatements
     }
 
     /// What a standby says of a unit is not the answer: the unit runs again on the primary.
-    private func repeatUnit(after link: ServerLink, _ fields: ServerErrorFields) {
-        link.clearPending()
-        link.drains = 1
+    private func repeatUnit(after server: ServerConnection, _ fields: ServerErrorFields) {
+        _ = server.skippedPending()
         worker.unitsInFlight -= 1
-        if transactionLink != nil { moveTransaction(from: link) }
-        worker.noteRepeated(on: link.node, fields)
+        worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
-        current?.link = nil
-        drain(link)
-        choose()
-    }
-
-    /// Throws away the rest of an answer, up to ReadyForQuery.
-    private func drain(_ link: ServerLink) {
-        while let input = link.stream.input {
-            let bytes = link.stream.bytes.bytes
-            var offset = input.scanned
-            var isIncomplete = false
-            scan: while true {
-                switch link.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
-                case .message(.closeComplete, _):
-                    link.drainsBehindClose = false
-                case .message(.readyForQuery, _):
-                    if link.drainsBehindClose { continue }
-                    link.drains -= 1
-                    if link.drains == 0 { break scan }
-                case .message:
-                    continue
-                case .end:
-                    break scan
-                case .incomplete:
-                    isIncomplete = true
-                    break scan
-                case .garbage:
-                    link.close(politely: false)
-                    linkBroke(link, reason: "it broke the protocol")
-                    return
-                }
-            }
-            link.stream.consume(offset - input.start)
-            if link.drains == 0 {
-                link.stream.receive()
-                runWaiting(on: link)
-                return
-            }
-            if isIncomplete {
-                guard link.stream.receiveMore() else { return }
-            }
+        if status != .idle {
+            server.abandonAnswer()
+            moveTransaction(from: server)
+        } else {
+            self.server = nil
+            server.abandonAnswer()
+            giveBack(server)
         }
-        link.stream.receive()
+        choose()
+        advance()
     }
 
     /// A server speaks while no unit runs on it: notices, notifications, changed parameters, or its end.
-    private func receivedUnasked(on link: ServerLink) {
-        guard let input = link.stream.input else {
-            link.stream.receive()
+    private func receivedUnasked(on server: ServerConnection) {
+        guard let input = server.stream.input else {
+            server.stream.receive()
             return
         }
-        let bytes = link.stream.bytes.bytes
+        let bytes = server.stream.bytes.bytes
         var offset = input.scanned
         var needsMore = false
         scan: while true {
-            switch link.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
+            switch server.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
             case .message(let type, let range):
+                if type == .parameterStatus { server.reported = server.reported.reporting(bytes.extracting(range)) }
                 // The messages of a standby would tell the client of a server it does not know.
-                guard link.role == .primary else { continue }
-                if type == .errorResponse { link.lastWords = bytes.array(range) }
+                guard server.role == .primary else { continue }
+                if type == .errorResponse { server.lastWords = bytes.array(range) }
+                if type == .parameterStatus { told = server.reported }
                 if type != .errorResponse, phase == .idle || phase == .running || phase == .waiting,
-                    link.reader.bodyRemaining == 0, !isMidMessage
+                    server.reader.bodyRemaining == 0, !isMidMessage
                 {
                     client.send(input.buffer, range)
                 }
@@ -347,18 +389,34 @@ extension Session {
                 needsMore = true
                 break scan
             case .garbage:
-                link.close(politely: false)
-                linkBroke(link, reason: "it broke the protocol")
+                server.breakOff("it broke the protocol")
                 return
             }
         }
-        link.stream.consume(offset - input.start)
+        server.stream.consume(offset - input.start)
         // A client that does not read is not sent to without end.
         if client.isSending { return }
         if needsMore {
-            if link.stream.receiveMore() { receivedUnasked(on: link) }
+            if server.stream.receiveMore() { receivedUnasked(on: server) }
         } else {
-            link.stream.receive()
+            server.stream.receive()
         }
+    }
+}
+
+extension RawSpan {
+    fileprivate func isText(_ text: StaticString) -> Bool {
+        guard byteCount == text.utf8CodeUnitCount else { return false }
+        for index in 0..<byteCount where byte(at: index) != text.utf8Start[index] { return false }
+        return true
+    }
+
+    /// The command tag of something that changes definitions: CREATE …, ALTER …, DROP ….
+    fileprivate var isDefinition: Bool {
+        byteCount > 5 && (isPrefixed("CREATE ") || isPrefixed("ALTER ") || isPrefixed("DROP "))
+    }
+
+    private func isPrefixed(_ text: StaticString) -> Bool {
+        byteCount >= text.utf8CodeUnitCount && extracting(0..<text.utf8CodeUnitCount).isText(text)
     }
 }

@@ -6,36 +6,22 @@ import Topology
 
 /// What a client sees when something breaks: the table in the design.
 extension Session {
-    /// A server connection is ready for its first unit.
-    func linkIsReady(_ link: ServerLink) {
+    /// The pool it waits for has no connection for it.
+    func serverCannotBeHad(_ pool: Pool, _ failure: ConnectionFailure) {
+        awaited = nil
         switch phase {
-        case .openingFirstLink: firstLinkIsReady(link)
-        case .waiting: runWaiting(on: link)
-        case .login, .idle, .running, .closed: break
-        }
-    }
-
-    /// A server connection could not be had.
-    func linkFailed(_ link: ServerLink, _ failure: LinkFailure) {
-        forget(link)
-        if failure.blamesNode {
-            worker.report(link.node, "a client session cannot log in: \(failure.description)")
-        }
-        switch phase {
-        case .openingFirstLink:
-            firstLinkFailed(link, failure)
+        case .starting:
+            startFailed(on: pool.key.node, failure)
         case .waiting:
-            guard current?.link === link else { return }
-            current?.link = nil
-            current?.tried |= 1 << link.node.rawValue
-            if link.role == .standby || failure.blamesNode {
+            current?.tried |= 1 << pool.key.node.rawValue
+            if worker.topology[pool.key.node].role == .standby || failure.blamesNode {
                 choose()
             } else {
                 failUnit(
                     ErrorMessage(
                         .error,
                         .connectionFailure,
-                        "the session cannot log in to node \(worker.name(of: link.node)) again",
+                        "the session cannot log in to node \(worker.name(of: pool.key.node)) again",
                         detail: failure.description
                     )
                 )
@@ -46,20 +32,37 @@ extension Session {
         }
     }
 
-    /// A server connection that was ready is gone.
-    func linkBroke(_ link: ServerLink, reason: String) {
-        forget(link)
+    /// It has waited for a server connection for the time that is configured.
+    func waitedTooLong(for limit: String, _ settings: PoolSettings) {
+        awaited = nil
+        // PgBouncer's query_wait_timeout, too, ends the session: the application learns that it asks for more than it may.
+        close(
+            ErrorMessage(
+                .fatal,
+                .queryCanceled,
+                "query_wait_timeout",
+                detail: "No server connection became free within "
+                    + "\(worker.configuration.pooling.queryWaitTimeout): \(limit) is reached.",
+                hint: "Raise \(limit), or look for sessions that hold connections: open transactions, "
+                    + "LISTEN, temporary tables."
+            )
+        )
+    }
+
+    /// A server connection of this session is gone.
+    func serverBroke(_ server: ServerConnection, reason: String) {
+        let heldState = (server === home && (isSticky || hasUnseenNames)) || server.probe != nil
+        let wasCurrent = self.server === server
+        // What was repeated here is gone, BEGIN among it: the unit alone would run outside of its transaction.
+        let lostPrelude = sentPrelude
+        sentPrelude = false
+        if home === server { home = nil }
+        if wasCurrent { self.server = nil }
         guard phase != .closed else { return }
-        let name = worker.name(of: link.node)
-        // A BEGIN that was repeated here is gone: the unit alone would run outside of its transaction.
-        let lostPrelude = link.role == .primary && link.isDraining
-        if phase == .openingFirstLink {
-            openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
-            return
-        }
-        if link.role == .primary, route.hasState {
+        let name = worker.name(of: server.node)
+        if heldState || (wasCurrent && transaction.mayLeaveState && current == nil) {
             // What the application left in the server session cannot be brought back, and must not be missed silently.
-            if let words = link.lastWords, !isMidMessage {
+            if let words = server.lastWords, !isMidMessage {
                 client.send(words)
                 close()
             } else {
@@ -74,20 +77,26 @@ extension Session {
             }
             return
         }
-        if transactionLink === link {
-            transactionLink = nil
+        guard wasCurrent else { return }
+        if status != .idle {
+            status = .idle
+            transaction = TransactionState()
             lostTransaction = true
         }
-        guard let unit = current, unit.link === link else { return }
-        if phase == .running {
+        if passesToServer {
+            passesToServer = false
+            if current == nil { throwAwaySaysReady = false }
+        }
+        guard let unit = current else { return }
+        let wasSent = phase == .running
+        if wasSent {
             worker.unitsInFlight -= 1
             phase = .waiting
         }
-        current?.link = nil
-        if unit.isRepeatable, !lostTransaction, !lostPrelude {
+        if unit.isRepeatable || !wasSent, !lostTransaction, !lostPrelude {
             // A primary whose connection broke may be there all the same: it gets another try.
-            if link.role == .primary { current?.primaryBreaks += 1 }
-            if link.role == .standby || unit.primaryBreaks > 0 { current?.tried |= 1 << link.node.rawValue }
+            if server.role == .primary { current?.primaryBreaks += 1 }
+            if server.role == .standby || unit.primaryBreaks > 0 { current?.tried |= 1 << server.node.rawValue }
             choose()
             advance()
             return
@@ -98,7 +107,7 @@ extension Session {
             close()
             return
         }
-        let isCommit = unit.unit.effect == .transactionEnd
+        let isCommit = wasSent && unit.unit.executes == .transactionEnd
         failUnit(
             ErrorMessage(
                 .error,
@@ -116,12 +125,16 @@ extension Session {
     func failUnit(_ message: ErrorMessage) {
         guard let unit = current else { return }
         current = nil
-        transactionLink = nil
+        status = .idle
         standbyTransaction = nil
+        transaction.changes = []
         // State still to be brought to the primary stays due; a BEGIN does not.
-        if !route.hasState { prelude = [] }
+        if !preludeLeavesState { prelude = [] }
         waitsForPrimaryUntil = nil
+        awaited?.forget(self)
+        awaited = nil
         phase = .idle
+        since = worker.now
         var writer = MessageWriter()
         message.write(to: &writer)
         if passThrough != nil {
@@ -129,10 +142,10 @@ extension Session {
             // client, which sees the error, says nothing more, and only the present message has to be ended.
             let isSimpleCopy = passThrough?.ending == .copy(isExtended: false)
             if passThrough?.copyFailed() == true { passThrough = nil }
-            passThroughLink = nil
+            passesToServer = false
             throwAwaySaysReady = !isSimpleCopy
             if isSimpleCopy { writer.readyForQuery(.idle) }
-        } else if unit.unit.ending == .flush {
+        } else if unit.unit.ending == .flush || unit.hidesReady {
             if !unit.isConsumed { client.consume(unit.unit.length) }
             throwAway(until: .sync)
         } else {
@@ -140,60 +153,39 @@ extension Session {
             writer.readyForQuery(.idle)
         }
         client.send(writer.bytes)
-    }
-
-    private func forget(_ link: ServerLink) {
-        if links.indices.contains(link.node.rawValue), links[link.node.rawValue] === link {
-            links[link.node.rawValue] = nil
-        }
-        if unnamedIsOn === link { unnamedIsOn = nil }
-        if passThroughLink === link {
-            passThroughLink = nil
-            if current?.link !== link { throwAwaySaysReady = false }
-        }
+        settle()
     }
 
     // MARK: - The topology has changed
 
     func topologyChanged() {
         guard phase != .closed else { return }
-        while links.count < worker.topology.nodes.count { links.append(nil) }
-        for case let link? in links where link.role != worker.topology[link.node].role && link.state != .closed {
+        for case let held? in [server, server === home ? nil : home] where held.state == .ready {
             // What it may be used for was decided by its role.
-            breakLink(link, reason: "its node has another role now")
+            guard held.role != worker.topology[held.node].role else { continue }
+            held.breakOff("its node has another role now")
             guard phase != .closed else { return }
         }
-        if phase == .openingFirstLink {
-            for case let link? in links where worker.topology[link.node].state == .down && link.state != .closed {
-                breakLink(link, reason: "the node is down")
-                return
-            }
-        }
         // A node that was lost takes units along that it has not begun to answer: they run again elsewhere.
-        if let link = current?.link, worker.topology[link.node].state == .down, link.state != .closed,
-            phase == .waiting || (phase == .running && current?.isRepeatable == true && link.role == .standby)
+        if let server, current != nil, worker.topology[server.node].state == .down,
+            phase == .waiting || (phase == .running && current?.isRepeatable == true && server.role == .standby)
         {
-            breakLink(link, reason: "the node is down")
+            server.breakOff("the node is down")
         }
-        if phase == .waiting, current?.link == nil {
-            choose()
-            advance()
+        guard phase == .waiting, server == nil else { return }
+        if let awaited {
+            guard worker.topology[awaited.key.node].state == .down else { return }
+            awaited.forget(self)
+            self.awaited = nil
         }
-    }
-
-    private func breakLink(_ link: ServerLink, reason: String) {
-        let wasReady = link.state == .ready
-        link.close(politely: false)
-        if wasReady {
-            linkBroke(link, reason: reason)
-        } else {
-            linkFailed(link, .unreachable(reason))
-        }
+        choose()
+        advance()
     }
 
     /// The wait for a primary is over.
     func primaryWaitEnded() {
-        guard phase == .waiting, current?.link == nil, waitsForPrimaryUntil.map({ $0 <= worker.now }) ?? false else {
+        guard phase == .waiting, server == nil, awaited == nil, waitsForPrimaryUntil.map({ $0 <= worker.now }) ?? false
+        else {
             return
         }
         choose()
@@ -204,32 +196,73 @@ extension Session {
     func cancelRequested(then finished: @escaping () -> Void) {
         switch phase {
         case .running:
-            guard let link = current?.link, link.state == .ready,
-                let address = worker.address(of: link.node)
-            else {
+            guard let server, server.state == .ready, let address = worker.address(of: server.node) else {
                 finished()
                 return
             }
-            link.cancelsInFlight += 1
+            server.cancelBegins()
             worker.sendCancel(
-                link.cancelKey,
-                to: link.node,
-                transport: link.transport,
+                server.cancelKey,
+                to: server.node,
+                transport: server.transport,
                 address: address,
-                port: worker.topology[link.node].port
-            ) { [weak self] in
+                port: worker.topology[server.node].port
+            ) {
                 finished()
-                link.cancelsInFlight -= 1
-                if link.cancelsInFlight == 0 { self?.runWaiting(on: link) }
+                server.cancelEnded()
             }
         case .waiting:
-            if current?.link.map({ $0.cancelsInFlight == 0 && !$0.isDraining }) ?? true {
+            if server?.isQuiet ?? true {
                 failUnit(ErrorMessage(.error, .queryCanceled, "canceling statement due to user request"))
                 advance()
             }
             finished()
-        case .login, .openingFirstLink, .idle, .closed:
+        case .login, .starting, .idle, .closed:
             finished()
         }
+    }
+
+    // MARK: - Time
+
+    /// Ends what takes longer than is configured; PgBouncer's names and meanings.
+    func lookAtTime() {
+        let pooling = worker.configuration.pooling
+        func isOver(_ limit: Duration, _ since: MonotonicTime) -> Bool {
+            limit > .zero && since + limit <= worker.now
+        }
+        switch phase {
+        case .running where isOver(pooling.queryTimeout, since):
+            end(.queryCanceled, "query_timeout")
+        case .idle where status != .idle && isOver(pooling.idleTransactionTimeout, since):
+            end(.idleInTransactionSessionTimeout, "idle_transaction_timeout")
+        case .idle where status == .idle && isOver(pooling.clientIdleTimeout, since):
+            end(.adminShutdown, "client_idle_timeout")
+        case .idle where status != .idle && isOver(pooling.transactionTimeout, transactionSince),
+            .running where isOver(pooling.transactionTimeout, transactionSince):
+            end(.transactionTimeout, "transaction_timeout")
+        case .idle, .running, .login, .starting, .waiting, .closed:
+            break
+        }
+    }
+
+    private func end(_ state: SQLState, _ limit: String) {
+        // A query that runs is not only given up but cancelled: the server would work on it for nobody.
+        if phase == .running, let server, server.state == .ready, let address = worker.address(of: server.node) {
+            worker.sendCancel(
+                server.cancelKey,
+                to: server.node,
+                transport: server.transport,
+                address: address,
+                port: worker.topology[server.node].port
+            ) {}
+        }
+        close(
+            ErrorMessage(
+                .fatal,
+                state,
+                limit,
+                detail: "The session was ended because it took longer than \(limit) allows."
+            )
+        )
     }
 }

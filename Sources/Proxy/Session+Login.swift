@@ -26,7 +26,11 @@ extension Session {
             client.consume(consumed)
             self.role = role
             database = login?.database ?? role
-            startupPacket = login?.startup?.packet ?? []
+            if let startup = login?.startup {
+                profile = StartupProfile(startup, database: database)
+                startupSettings = startup.settings
+            }
+            guard worker.admitsClient(self) else { return false }
             worker.lookUpVerifier(of: role, for: self)
             client.receive()
             return false
@@ -37,10 +41,11 @@ extension Session {
             client.consume(consumed)
             client.send(reply)
             credential = .key(key, verifier)
-            login = nil
-            phase = .openingFirstLink
+            phase = .starting
+            mode = worker.configuration.pooling.settings(database: database, user: role).mode
+            settings = startupSettings
             client.receive()
-            openFirstLink(tried: 0)
+            start(tried: 0)
             return false
         }
     }
@@ -69,16 +74,15 @@ extension Session {
     }
 
     /// The parameters a client is told come from the primary, or from a standby while there is no primary.
-    func openFirstLink(tried: UInt64) {
+    func start(tried: UInt64) {
+        guard phase == .starting else { return }
+        startTried = tried
         let nodes = worker.topology.nodes
         let candidate =
             nodes.first { $0.role == .primary && $0.state == .up && tried & (1 << $0.id.rawValue) == 0 }
             ?? nodes.first { $0.servesReads && tried & (1 << $0.id.rawValue) == 0 }
             ?? nodes.first { $0.role == .primary && tried & (1 << $0.id.rawValue) == 0 }
-        guard phase == .openingFirstLink else { return }
-        current = nil
-        firstLinkTried = tried
-        guard let candidate, openLink(to: candidate) != nil else {
+        guard let candidate else {
             close(
                 ErrorMessage(
                     .fatal,
@@ -89,39 +93,48 @@ extension Session {
             )
             return
         }
+        let pool = worker.pool(PoolKey(node: candidate.id, database: database, user: role))
+        if let welcome = pool.welcome(for: profile) {
+            started(told: welcome)
+        } else {
+            awaited = pool
+            pool.lend(to: self)
+        }
     }
 
     /// The functions of the database are known: what waited for them may begin.
     func functionsSettled() {
-        guard phase == .openingFirstLink, let link = links.compactMap(\.self).first(where: { $0.state == .ready })
-        else {
-            return
-        }
-        firstLinkIsReady(link)
+        guard phase == .starting, told !== ReportedParameters.none else { return }
+        started(told: told)
     }
 
-    func firstLinkIsReady(_ link: ServerLink) {
+    /// It is known what the client is to be told.
+    func started(told reported: ReportedParameters) {
+        told = reported
         // Only now is it known that the database exists.
         if functions == nil { functions = worker.functions(of: database) }
         guard functions?.isSettled == true else { return }
-        if !link.hasASCIISafeEncoding { route.inheritState() }
+        told = reported.reporting(applicationNameOf: login?.startup)
+        route.hasASCIISafeEncoding = told.hasASCIISafeEncoding
+        login = nil
         var writer = MessageWriter()
         writer.authenticationOk()
-        writer.raw(link.parameterStatuses)
+        writer.raw(told.messages(for: .none))
         writer.backendKeyData(cancelKey)
         writer.readyForQuery(.idle)
         client.send(writer.bytes)
         phase = .idle
+        since = worker.now
         advance()
     }
 
-    func firstLinkFailed(_ link: ServerLink, _ failure: LinkFailure) {
+    func startFailed(on node: NodeID, _ failure: ConnectionFailure) {
         switch failure {
         case .refused(_, let response) where !failure.blamesNode:
             client.send(response)
             close()
         case .refused, .unreachable, .unusable:
-            openFirstLink(tried: firstLinkTried | 1 << link.node.rawValue)
+            start(tried: startTried | 1 << node.rawValue)
         }
     }
 }

@@ -24,7 +24,7 @@ extension Session {
                     return
                 }
                 guard readUnit() else { return }
-            case .openingFirstLink, .waiting:
+            case .starting, .waiting:
                 client.receive()
                 return
             case .closed:
@@ -40,7 +40,7 @@ extension Session {
             return false
         }
         // Neither a client nor a server that does not read is sent to without end.
-        if client.isSending || current?.link?.stream.isSending == true { return false }
+        if client.isSending || (current != nil && server?.stream.isSending == true) { return false }
         let functions = self.functions?.catalog ?? FunctionCatalog()
         switch requests.read(client.unread.bytes, statements: statements, functions: functions) {
         case .incomplete(let unit):
@@ -52,8 +52,8 @@ extension Session {
             beginOversized(unit)
             return true
         case .unit(let unit):
-            if let link = current?.link, unit.isAlone {
-                endOpenUnit(on: link)
+            if current != nil, let server, unit.isAlone {
+                endOpenUnit(on: server)
             } else {
                 begin(unit)
             }
@@ -62,9 +62,9 @@ extension Session {
             close()
             return false
         case .drop(let count):
-            if let input = client.input, let link = current?.link {
+            if let input = client.input, current != nil, let server {
                 // The server has not asked for copy data yet; whether it will, it knows.
-                link.stream.send(input.buffer, input.start..<input.start + count)
+                server.stream.send(input.buffer, input.start..<input.start + count)
                 if requests.endsCopy { current?.hasEndedCopy = true }
             }
             client.consume(count)
@@ -86,31 +86,66 @@ extension Session {
 
     /// A query, or a function call, comes behind extended-protocol messages without a Sync. The messages are ended with a Sync
     /// of ours, so that the answers can be told apart; the query is a unit of its own.
-    private func endOpenUnit(on link: ServerLink) {
-        var writer = MessageWriter()
-        writer.sync()
-        link.stream.send(writer.bytes)
+    private func endOpenUnit(on server: ServerConnection) {
+        sendSync(on: server)
         current?.expectsReady = true
         current?.hidesReady = true
+    }
+
+    private func sendSync(on server: ServerConnection) {
+        var writer = MessageWriter()
+        writer.sync()
+        server.stream.send(writer.bytes)
     }
 
     // MARK: - Choosing a node
 
     private func begin(_ unit: RequestUnit) {
-        if var running = current, let link = running.link {
+        if var running = current, let server {
             // The unit goes on behind a Flush, on the connection it began on.
             running.unit.effect = max(running.unit.effect, unit.effect)
+            running.unit.executes = max(running.unit.executes, unit.executes)
             running.unit.ending = unit.ending
             running.expectsReady = unit.ending == .ready
+            running.hasSyncedTwice = running.copiesBehindSync && running.expectsReady
+            running.change = nil
             current = running
-            if link.role == .primary { route.sent(unit.effect) }
-            transmit(unit, on: link, isGivenAway: true)
+            note(unit, on: server)
+            transmit(unit, on: server)
             consumeUnit(unit.length)
             return
         }
         waitsForPrimaryUntil = nil
         current = Current(unit: unit)
+        if unit.ending == .flush, unit.binds == 0, status == .idle, !unit.isOpaque {
+            // It only prepares: with a Sync of ours behind it, it is a unit of its own, and what follows may go elsewhere.
+            current?.unit.ending = .ready
+            current?.hidesReady = true
+        }
+        if unit.executes == .sessionState, let text = soleStatement(of: unit) {
+            current?.change = text.withUnsafeBytes { SettingChange($0) }.map { ($0, text: text) }
+        }
         choose()
+    }
+
+    /// The text of the only statement that a unit executes.
+    private func soleStatement(of unit: RequestUnit) -> [UInt8]? {
+        let bytes = client.unread.bytes
+        if unit.isSimpleQuery { return bytes.array(MessageHeader.size..<unit.length - 1) }
+        guard unit.binds == 1, let bind = requests.operations.first(where: { $0.kind == .bind }) else { return nil }
+        return text(of: bind.statement, in: bytes)
+    }
+
+    /// The text of a statement that the unit prepares or refers to.
+    private func text(of name: StatementName, in bytes: RawSpan) -> [UInt8]? {
+        for operation in requests.operations where operation.statement == name {
+            guard case .parse = operation.kind else { continue }
+            let start = operation.name.upperBound + 1
+            guard let end = bytes.terminator(from: start, before: operation.message.upperBound) else { return nil }
+            return bytes.array(start..<end)
+        }
+        let text = statements.text(of: name)
+        return text.isEmpty ? nil : text
     }
 
     /// Finds a node for the current unit, which waits or runs afterwards.
@@ -129,24 +164,22 @@ extension Session {
             )
             return
         }
-        if let transactionLink {
-            if mustLeaveStandby(current.unit) {
-                moveTransaction(from: transactionLink)
+        if let server {
+            // Until it is quiet it is not known what the session holds there.
+            guard server.isQuiet else { return }
+            if status != .idle, mustLeaveStandby(current.unit) {
+                moveTransaction(from: server)
             } else {
-                run(on: transactionLink)
+                run(on: server)
                 return
             }
         }
-        guard prelude.isEmpty else {
+        guard prelude.isEmpty, !isSticky, !hasUnseenNames else {
             usePrimary()
             return
         }
         switch route.destination(of: current.unit, now: worker.now) {
         case .primary:
-            if current.unit.isOpaque, let unnamedIsOn, unnamedIsOn.state == .ready {
-                run(on: unnamedIsOn)
-                return
-            }
             usePrimary()
         case .anyReader:
             guard let node = worker.chooseReader(except: current.tried) else {
@@ -167,18 +200,21 @@ extension Session {
     }
 
     /// The transaction, which so far is its BEGIN, is rolled back on the standby and begun on the primary.
-    func moveTransaction(from link: ServerLink) {
-        var rollback = MessageWriter()
-        rollback.query("ROLLBACK")
-        link.stream.send(rollback.bytes)
-        link.drains += 1
+    func moveTransaction(from server: ServerConnection) {
+        server.rollBack()
         prelude = standbyTransaction?.begin ?? []
         standbyTransaction = nil
-        transactionLink = nil
+        self.server = nil
+        status = .idle
+        giveBack(server)
     }
 
     private func usePrimary() {
         guard let current else { return }
+        if let home {
+            run(on: home)
+            return
+        }
         if let primary = worker.topology.primary, primary.state == .up,
             current.tried & (1 << primary.id.rawValue) == 0
         {
@@ -205,105 +241,179 @@ extension Session {
     }
 
     private func use(_ node: Node) {
-        if let link = links[node.id.rawValue] {
-            switch link.state {
-            case .ready: run(on: link)
-            case .connecting, .loggingIn: current?.link = link
-            case .closed: preconditionFailure("a closed link is not kept")
-            }
+        if let home, home.node == node.id {
+            run(on: home)
             return
         }
-        guard let link = openLink(to: node) else {
-            failUnit(ErrorMessage(.error, .tooManyConnections, "the endpoint has no more sockets"))
-            return
-        }
-        current?.link = link
+        let pool = worker.pool(PoolKey(node: node.id, database: database, user: role))
+        awaited = pool
+        pool.lend(to: self)
     }
 
-    func openLink(to node: Node) -> ServerLink? {
-        guard let credential, let address = worker.address(of: node.id) else { return nil }
-        let link = ServerLink(node: node, session: self, credential: credential)
-        links[node.id.rawValue] = link
-        guard link.open(address: address, port: node.port, worker: worker) else {
-            links[node.id.rawValue] = nil
-            return nil
+    /// The pool has a connection for this session.
+    func serverIsLent(_ server: ServerConnection) {
+        awaited = nil
+        self.server = server
+        switch phase {
+        case .starting:
+            self.server = nil
+            started(told: server.reported)
+            giveBack(server)
+        case .waiting:
+            run(on: server)
+            advance()
+        case .login, .idle, .running, .closed:
+            self.server = nil
+            giveBack(server)
         }
-        return link
     }
 
     // MARK: - Sending
 
     /// Sends the current unit, unless something must be over first.
-    private func run(on link: ServerLink) {
+    private func run(on server: ServerConnection) {
         guard let unit = current?.unit else { return }
-        current?.link = link
-        guard link.cancelsInFlight == 0, !link.isDraining else {
-            phase = .waiting
-            return
-        }
-        if !prelude.isEmpty, link.role == .primary {
-            for query in prelude { link.stream.send(query) }
-            link.drains = prelude.count
-            prelude = []
+        self.server = server
+        guard server.isQuiet, bringIntoState(server, for: unit) else {
             phase = .waiting
             return
         }
         waitsForPrimaryUntil = nil
+        sentPrelude = false
         phase = .running
+        since = worker.now
+        if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
-        if link.role == .primary {
-            route.sent(unit.effect)
-        } else {
-            noteStandbyTransaction(unit, on: link)
-        }
-        let isGivenAway = unit.ending == .flush || passThrough != nil
-        transmit(unit, on: link, isGivenAway: isGivenAway)
-        if passThrough != nil {
-            passThroughLink = link
-        }
-        if isGivenAway {
+        note(unit, on: server)
+        transmit(unit, on: server)
+        passesToServer = passThrough != nil
+        if unit.ending == .flush || passThrough != nil {
             current?.expectsReady = false
             consumeUnit(unit.length)
+        } else if current?.hidesReady == true {
+            sendSync(on: server)
         }
         client.receive()
     }
 
-    /// The statements of the current unit as Query messages.
-    func queries(of unit: RequestUnit) -> [[UInt8]] {
-        let bytes = client.unread.bytes
-        if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
-        return requests.operations.compactMap { operation in
-            switch operation {
-            case .parse(_, _, let message, _): Self.query(fromParse: bytes.array(message))
-            case .use(let name): Self.query(fromParse: statements.parse(of: name))
-            case .closeStatement, .closePortal: nil
+    /// Makes the session's state on a connection that has another one. Returns whether nothing had to be made: the answers
+    /// come first, because a unit must not run in a state that could not be made.
+    private func bringIntoState(_ server: ServerConnection, for unit: RequestUnit) -> Bool {
+        guard status == .idle else { return unit.traits.contains(.namesStatements) ? nameStatements(on: server) : true }
+        var queries: [[UInt8]] = []
+        if let user = server.settingsUser, user != serial {
+            queries.append(ServerConnection.query("RESET ALL".utf8))
+            server.settings = .none
+            server.settingsUser = nil
+        }
+        let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)
+        if mayAskSequence, let user = server.sequenceUser, user != serial {
+            queries.append(ServerConnection.query("DISCARD SEQUENCES".utf8))
+            server.sequenceUser = nil
+        }
+        if let sql = settings.replay(from: server.settings) {
+            queries.append(ServerConnection.query(sql))
+        }
+        server.settings = settings
+        if !prelude.isEmpty, server.role == .primary {
+            queries += prelude
+            prelude = []
+            sentPrelude = true
+            if preludeLeavesState {
+                transaction.mayLeaveState = true
+                preludeLeavesState = false
             }
         }
+        if !queries.isEmpty { server.replay(queries) }
+        let areStatementsNamed = !unit.traits.contains(.namesStatements) || nameStatements(on: server)
+        guard queries.isEmpty, areStatementsNamed else { return false }
+        tell(server.reported)
+        return true
     }
 
-    private static func query(fromParse message: [UInt8]) -> [UInt8]? {
-        let text = message.dropFirst(MessageHeader.size).drop { $0 != 0 }.dropFirst().prefix { $0 != 0 }
-        guard !text.isEmpty else { return nil }
+    /// SQL is to find the session's statements under the client's names, and no others.
+    private func nameStatements(on server: ServerConnection) -> Bool {
+        let missing = statements.definitions.filter { !server.clientNames.contains($0.name) }
+        guard status != .failed, server.prepared.count > 0 || !missing.isEmpty else { return true }
         var writer = MessageWriter()
-        writer.message(.query) {
-            $0.raw(text)
-            $0.byte(0)
+        for statement in server.prepared.takeAll() { writer.closeStatement(statement.name) }
+        for definition in missing {
+            definition.statement.appendParse(as: definition.name, to: &writer)
+            server.clientNames.append(definition.name)
         }
-        return writer.bytes
+        writer.sync()
+        server.replay([writer.bytes])
+        return false
     }
 
-    /// A link has become free for the unit that waits for it.
-    func runWaiting(on link: ServerLink) {
-        guard phase == .waiting, current?.link === link else { return }
-        run(on: link)
+    /// Tells the client of parameters that are others than it was told.
+    func tell(_ reported: ReportedParameters) {
+        guard told !== reported else { return }
+        if !told.equals(reported), !isMidMessage { client.send(reported.messages(for: told)) }
+        told = reported
+        route.hasASCIISafeEncoding = reported.hasASCIISafeEncoding
+    }
+
+    /// A connection of this session has nothing more under way.
+    func serverIsQuiet(_ server: ServerConnection) {
+        if server.probe != nil { probed(server) }
+        if let error = server.replayError, current != nil, phase == .waiting {
+            server.replayError = nil
+            self.server = nil
+            abandon(server)
+            failUnit(
+                ErrorMessage(
+                    .error,
+                    error.state,
+                    "the session's state could not be made on node \(worker.name(of: server.node)): \(error.message)"
+                )
+            )
+            advance()
+            return
+        }
+        guard phase == .waiting, current != nil, awaited == nil else {
+            if phase == .idle { settle() }
+            return
+        }
+        choose()
         advance()
     }
 
-    private func noteStandbyTransaction(_ unit: RequestUnit, on link: ServerLink) {
-        if unit.effect == .beginReadOnly, transactionLink == nil {
+    /// Notes what the unit may do to the session's state, and to its route.
+    private func note(_ unit: RequestUnit, on server: ServerConnection) {
+        let isSetting = current?.change != nil
+        if unit.executes == .transactionControl { transaction.hasSavepoints = true }
+        if unit.traits.contains(.cannotBeDiscarded) {
+            server.mustClose = true
+            isSticky = server.role == .primary
+        }
+        if unit.traits.contains(.asksSequence) { functions?.asksSequences = true }
+        if unit.executes >= .write, !isSetting { server.sequenceUser = serial }
+        if unit.executes == .sessionState {
+            transaction.names.formUnion(SettingNames.dotted(in: client.unread.bytes.extracting(0..<unit.length)))
+            if !isSetting { server.settingsUser = serial }
+        }
+        if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
+        if server.role == .primary {
+            if !isSetting { route.sent(unit.executes) }
+            let mayLeave = unit.executes == .sessionState && !isSetting
+            let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
+            if mayLeave || mayTake { transaction.mayLeaveState = true }
+        } else if unit.executes == .beginReadOnly, status == .idle {
             standbyTransaction = StandbyTransaction(begin: queries(of: unit))
-        } else if unit.effect == .sessionState, transactionLink === link {
+        } else if unit.executes == .sessionState, !isSetting {
             standbyTransaction?.state += queries(of: unit)
+            server.mustDiscard = true
+        }
+    }
+
+    /// The statements of the current unit as Query messages.
+    private func queries(of unit: RequestUnit) -> [[UInt8]] {
+        let bytes = client.unread.bytes
+        if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
+        return requests.operations.compactMap { operation in
+            guard operation.kind == .bind, let text = text(of: operation.statement, in: bytes) else { return nil }
+            return ServerConnection.query(text)
         }
     }
 
@@ -313,115 +423,78 @@ extension Session {
     }
 
     /// Sends the unit at the start of the client's bytes, behind what its statements need on this connection.
-    ///
-    /// - Parameter isGivenAway: the bytes will not be kept until the answer comes.
-    private func transmit(_ unit: RequestUnit, on link: ServerLink, isGivenAway: Bool) {
+    private func transmit(_ unit: RequestUnit, on server: ServerConnection) {
         guard let input = client.input else { return }
         if unit.isSimpleQuery {
             statements.removeUnnamed()
-            link.prepared.removeUnnamed()
-            unnamedIsOn = nil
+            server.prepared.unnamed = nil
         } else if !requests.operations.isEmpty {
-            prepare(on: link)
-            if isGivenAway { link.detachPending(from: client.unread.bytes) }
-        }
-        link.stream.send(input.buffer, input.start..<input.start + unit.length)
-    }
-
-    private func prepare(on link: ServerLink) {
-        var writer = MessageWriter()
-        // What is injected goes ahead of the unit, and so do its answers.
-        for operation in requests.operations {
-            switch operation {
-            case .use(let name):
-                let wanted = statements.generation(of: name)
-                guard link.prepared.generation(of: name) != wanted else { continue }
-                dropStale(name, on: link, &writer)
-                if let wanted {
-                    statements.appendParse(of: name, to: &writer)
-                    link.pending.append(.injectedParse(name, wanted))
-                }
-            case .parse(let name, _, _, _):
-                if statements.generation(of: name) == nil, !name.isUnnamed { dropStale(name, on: link, &writer) }
-            case .closeStatement, .closePortal:
-                break
+            worker.scratch.prepare(requests.operations, client.unread.bytes, for: self, on: server)
+            if !worker.scratch.injected.isEmpty { server.stream.send(worker.scratch.injected) }
+            if worker.scratch.hasRenamed {
+                worker.scratch.rename(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
+                return
             }
         }
-        for operation in requests.operations {
-            switch operation {
-            case .use:
-                break
-            case .parse(let name, let nameRange, let message, let effect):
-                link.pending.append(.parse(name, name: nameRange, message: message, effect: effect))
-            case .closeStatement(let name):
-                link.pending.append(.closeStatement(name))
-            case .closePortal:
-                link.pending.append(.closePortal)
-            }
-        }
-        if !writer.bytes.isEmpty {
-            link.stream.send(writer.bytes)
-        }
-    }
-
-    /// Closes a statement that has this name on the server, but no more in the session.
-    private func dropStale(_ name: StatementName, on link: ServerLink, _ writer: inout MessageWriter) {
-        guard let bytes = link.prepared.bytes(of: name) else { return }
-        writer.closeStatement(bytes)
-        link.pending.append(.injectedClose(name))
+        server.stream.send(input.buffer, input.start..<input.start + unit.length)
     }
 
     // MARK: - Messages that are not understood one by one
 
     /// A unit longer than a buffer is not analysed to its end: it goes to the primary, and through unseen.
     private func beginOversized(_ known: RequestUnit) {
-        let isExtended = client.unread.first != FrontendMessage.query.rawValue
+        let bytes = client.unread.bytes
+        let isExtended = bytes.byte(at: 0) != FrontendMessage.query.rawValue
         var unit = RequestUnit(length: 0, ending: .ready)
         // Parts that were not seen may leave state behind.
         unit.isSimpleQuery = !isExtended
-        unit.effect = isExtended ? max(.write, known.effect) : .sessionState
+        unit.executes = .sessionState
+        unit.effect = .sessionState
         unit.isOpaque = true
-        if known.changesNames { forgetNames() }
-        passThrough = PassThrough(ending: isExtended ? .sync : .message)
-        if let link = current?.link {
-            passThroughLink = link
-            if link.role == .primary { route.sent(unit.effect) }
+        // Its names pass as they are.
+        if isExtended { unit.traits = .namesStatements }
+        let isUnnamedParse =
+            bytes.byte(at: 0) == FrontendMessage.parse.rawValue && bytes.byte(at: MessageHeader.size) == 0
+        if isUnnamedParse { statements.removeUnnamed() }
+        passThrough = PassThrough(ending: isExtended ? .sync : .message, beginsWithUnnamedParse: isUnnamedParse)
+        if current != nil, let server {
+            passesToServer = true
+            current?.unit.executes = .sessionState
+            note(unit, on: server)
             return
         }
         current = Current(unit: unit)
         choose()
     }
 
-    /// Statements whose messages pass unseen are known to the primary's connection only.
-    private func forgetNames() {
-        statements.removeAll()
-        for link in links where link?.role == .primary {
-            link?.prepared.removeAll()
-        }
+    /// Which statements there are is known to the server only.
+    private func namesAreUnseen() {
+        hasUnseenNames = true
+        transaction.mayLeaveState = true
     }
 
     /// The server waits for copy data.
-    func beginCopyIn(on link: ServerLink) {
+    func beginCopyIn(on server: ServerConnection) {
         guard let running = current else { return }
         if !running.isConsumed {
-            link.detachPending(from: client.unread.bytes)
             consumeUnit(running.unit.length)
         }
         let isExtended = !running.unit.isSimpleQuery
-        if passThroughLink === link {
+        if passesToServer {
             passThrough?.copyBegan(isExtended: isExtended)
         } else if !running.hasEndedCopy {
             current?.expectsReady = false
             current?.copiesBehindSync = isExtended && running.unit.ending == .ready
             passThrough = PassThrough(ending: .copy(isExtended: isExtended))
-            passThroughLink = link
+            passesToServer = true
         }
     }
 
     /// Passes messages on, or throws them away, where that is due. Returns whether the bytes left are to be read as units.
     private func passOn() -> Bool {
         while var pass = passThrough {
-            guard passThroughLink?.stream.isSending != true else { return false }
+            let target = passesToServer ? server : nil
+            guard target?.stream.isSending != true else { return false }
             guard let input = client.input, input.count > 0 else {
                 awaitClient()
                 return false
@@ -436,12 +509,9 @@ extension Session {
                 close()
                 return false
             }
-            if scan.changesNames, passThroughLink != nil {
-                forgetNames()
-                route.sent(.sessionState)
-            }
-            if let passThroughLink, scan.count > 0 {
-                passThroughLink.stream.send(input.buffer, input.start..<input.start + scan.count)
+            if scan.changesNames, target != nil { namesAreUnseen() }
+            if let target, scan.count > 0 {
+                target.stream.send(input.buffer, input.start..<input.start + scan.count)
             }
             client.consume(scan.count)
             if scan.isOver {
@@ -455,24 +525,26 @@ extension Session {
     }
 
     private func endPassThrough() {
-        let wasThrownAway = passThroughLink == nil
+        let wasThrownAway = !passesToServer
+        let goesOn = passThrough?.ending == .copy(isExtended: true)
         passThrough = nil
-        passThroughLink = nil
+        passesToServer = false
         if wasThrownAway {
             defer { throwAwaySaysReady = true }
             guard throwAwaySaysReady else { return }
             var writer = MessageWriter()
-            writer.readyForQuery(transactionLink == nil ? .idle : .failed)
+            writer.readyForQuery(status == .idle ? .idle : .failed)
             client.send(writer.bytes)
-        } else {
+        } else if !goesOn {
             current?.expectsReady = true
             current?.hasSyncedTwice = current?.copiesBehindSync ?? false
         }
     }
 
     /// The server has taken what was sent to it: the sign to pass on more.
-    func serverTookEverything(_ link: ServerLink) {
-        if passThroughLink === link || (current?.link === link && current?.expectsReady == false) {
+    func serverTookEverything(_ server: ServerConnection) {
+        guard self.server === server else { return }
+        if passesToServer || (current != nil && current?.expectsReady == false) {
             advance()
         }
     }
@@ -480,7 +552,7 @@ extension Session {
     /// Throws away the rest of a unit that was answered with an error, and says ReadyForQuery behind it.
     func throwAway(until ending: PassThrough.Ending) {
         passThrough = PassThrough(ending: ending)
-        passThroughLink = nil
+        passesToServer = false
         throwAwaySaysReady = true
     }
 }

@@ -5,19 +5,19 @@ import QueryAnalysis
 import Reactor
 import Topology
 
-/// One client session: its socket, its server connections (at most one per node), and the unit it works on.
+/// One client session: its socket, the unit it works on, and what must be the same on every server connection it is lent.
 ///
 /// The decisions are made by the machines of `ProxyCore`; this class carries them out.
 final class Session: StreamOwner {
     enum Phase {
         /// Until the client has proven who it is.
         case login
-        /// Authenticated; the first server connection is being opened.
-        case openingFirstLink
+        /// Authenticated; what the client is to be told of the server is not known yet.
+        case starting
         /// Between units.
         case idle
-        /// A unit stands at the start of the client's bytes and waits: for a server connection, for a cancel request to
-        /// be done with, or for a primary.
+        /// A unit stands at the start of the client's bytes and waits: for a server connection, for something that must be
+        /// over first, or for a primary.
         case waiting
         /// A unit was sent; its answer is not complete.
         case running
@@ -27,7 +27,6 @@ final class Session: StreamOwner {
     /// The unit in hand.
     struct Current {
         var unit: RequestUnit
-        var link: ServerLink?
         /// Bytes of the answer have reached the client: the unit can no more be sent again.
         var hasForwarded = false
         /// The unit's bytes were given away: it can no more be sent again.
@@ -43,11 +42,13 @@ final class Session: StreamOwner {
         var copiesBehindSync = false
         /// Another Sync went out behind the copy data.
         var hasSyncedTwice = false
-        /// How many commands were completed, and whether the last was DEALLOCATE ALL.
+        /// How many commands were completed, and what the last was.
         var completions = 0
-        var deallocatesAll = false
+        var lastCommand = Command.other
         /// ReadyForQuery answers a Sync of ours and is not for the client.
         var hidesReady = false
+        /// The setting that it makes, and nothing else.
+        var change: (SettingChange, text: [UInt8])?
         /// Nodes that failed it.
         var tried: UInt64 = 0
         /// How often the primary's connection broke under it.
@@ -56,22 +57,40 @@ final class Session: StreamOwner {
         /// Whether it may run twice: it reads, and nothing of the answer has been shown.
         var isRepeatable: Bool {
             guard !hasForwarded, !isConsumed, !unit.isOpaque else { return false }
-            switch unit.effect {
+            switch unit.executes {
             case .empty, .read, .primaryRead, .beginReadOnly: return true
             case .begin, .transactionControl, .transactionEnd, .write, .sessionState: return false
             }
         }
     }
 
+    /// Commands that are known by their CommandComplete.
+    enum Command {
+        case commit, deallocateAll, discardAll, other
+    }
+
     /// A READ ONLY transaction on a standby.
     struct StandbyTransaction {
         /// The query that began it.
         var begin: [[UInt8]]
-        /// Statements in it that leave state behind (SET, PREPARE, …): run on the primary, too, once it is committed.
+        /// Statements in it that leave state behind which is not a setting (PREPARE, …): run on the primary, too, once it is
+        /// committed.
         var state: [[UInt8]] = []
         /// Something but BEGIN was answered: it can no more be moved to the primary.
         var hasAnswered = false
         var isCommitted = false
+    }
+
+    /// What the present transaction does to the session's state.
+    struct TransactionState {
+        /// Settings made in it, which count when it is committed.
+        var changes: [(SettingChange, text: [UInt8])] = []
+        /// Something may have been undone within it.
+        var hasSavepoints = false
+        /// It ran what may leave state that its text does not tell.
+        var mayLeaveState = false
+        /// Names of settings that have to be asked for one by one.
+        var names: Set<String> = []
     }
 
     let index: Int
@@ -82,37 +101,64 @@ final class Session: StreamOwner {
     let cancelKey: CancelKey
 
     var phase: Phase = .login
+    /// When the phase, or the state of the transaction, last changed.
+    var since: MonotonicTime
+    var transactionSince: MonotonicTime
     var login: ClientLogin? = ClientLogin()
     var credential: SCRAMClient.Credential?
-    var startupPacket: [UInt8] = []
+    var profile: StartupProfile!
     var role = ""
     var database = ""
     var functions: FunctionsOfDatabase?
+    var mode = PoolMode.transaction
+    /// It counts among the clients of the endpoint.
+    var isCounted = false
 
-    var links: [ServerLink?]
-    var requests = RequestUnitReader()
+    // What must be the same on every server connection.
     var statements = PreparedStatements()
+    var settings = SessionSettings.none
+    /// The settings of the startup packet that are made like others.
+    var startupSettings = SessionSettings.none
+    /// What the client was told of the server's parameters.
+    var told = ReportedParameters.none
+
+    var requests = RequestUnitReader()
     var route: SessionRoute
     var current: Current?
-    /// The connection an open transaction runs on.
-    var transactionLink: ServerLink?
+    /// The server connection that the unit or the transaction runs on.
+    var server: ServerConnection?
+    /// The primary's connection that the session keeps, for what it holds.
+    var home: ServerConnection?
+    /// `home` holds what cannot be made again elsewhere.
+    var isSticky = false
+    /// Statements were prepared, on `home`, by messages that were not seen.
+    var hasUnseenNames = false
+    /// When it was last asked what `home` holds.
+    var probedAt = MonotonicTime.distantPast
+    /// The pools it waits for.
+    var awaited: Pool?
+    /// As of the last ReadyForQuery.
+    var status = TransactionStatus.idle
+    var transaction = TransactionState()
     /// What the primary must be told of a READ ONLY transaction that runs, or ran, on a standby.
     var standbyTransaction: StandbyTransaction?
     /// Query messages to run on the primary before the next unit; the client does not see their answers.
     var prelude: [[UInt8]] = []
+    /// The prelude was sent to `server`, and the unit behind it was not.
+    var sentPrelude = false
+    /// The prelude leaves state on the primary.
+    var preludeLeavesState = false
     /// The connection an open transaction ran on is gone; the client does not know yet.
     var lostTransaction = false
-    /// Where an unnamed statement may be that is not known: its Parse failed, which destroyed it, or was skipped.
-    var unnamedIsOn: ServerLink?
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
     var passThrough: PassThrough?
-    var passThroughLink: ServerLink?
+    var passesToServer = false
     /// ReadyForQuery is due behind what is thrown away.
     var throwAwaySaysReady = true
     /// A message to the client was begun and is not complete: nothing else can be said to it.
     var isMidMessage = false
-    /// Nodes that failed when the first server connection was opened.
-    var firstLinkTried: UInt64 = 0
+    /// Nodes that failed while the session was starting.
+    var startTried: UInt64 = 0
     /// The client will send no more; what it has sent is still worked off.
     var clientHasFinished = false
     /// When waiting for a primary ends.
@@ -122,7 +168,8 @@ final class Session: StreamOwner {
         self.index = index
         self.serial = serial
         self.worker = worker
-        links = Array(repeating: nil, count: worker.topology.nodes.count)
+        since = worker.now
+        transactionSince = worker.now
         route = SessionRoute(pinTime: worker.configuration.pinTime)
         cancelKey = CancelKey(
             processID: worker.processID(ofSession: index),
@@ -141,23 +188,45 @@ final class Session: StreamOwner {
     /// - Parameter message: sent to the client before its connection is closed.
     func close(_ message: ErrorMessage? = nil) {
         guard phase != .closed else { return }
-        if phase == .running { worker.unitsInFlight -= 1 }
+        let wasRunning = phase == .running
+        if wasRunning { worker.unitsInFlight -= 1 }
         phase = .closed
         if let message, !isMidMessage {
             client.send(message.bytes)
         }
         client.close(flush: true)
-        let isQuiet = current == nil
-        for link in links {
-            link?.close(politely: isQuiet)
+        awaited?.forget(self)
+        awaited = nil
+        if let server {
+            self.server = nil
+            if wasRunning || status != .idle || current?.isConsumed == true {
+                // The server ends what runs, as it would without us.
+                abandon(server, politely: !wasRunning)
+            } else if server !== home {
+                giveBack(server)
+            }
         }
-        links.removeAll()
+        if let home {
+            self.home = nil
+            home.mustDiscard = true
+            giveBack(home)
+        }
         current = nil
-        transactionLink = nil
-        unnamedIsOn = nil
-        passThroughLink = nil
         login = nil
         worker.forget(self)
+    }
+
+    /// Gives a connection back to its pool.
+    func giveBack(_ connection: ServerConnection) {
+        guard connection.session === self, connection !== home || phase == .closed else { return }
+        if phase == .closed, transaction.mayLeaveState || connection.probe != nil { connection.mustDiscard = true }
+        connection.pool.takeBack(connection)
+    }
+
+    /// Closes a connection on which something of this session runs.
+    func abandon(_ connection: ServerConnection, politely: Bool = false) {
+        if home === connection { home = nil }
+        connection.pool.takeBackBroken(connection, politely: politely)
     }
 
     // MARK: - Client stream
@@ -173,7 +242,7 @@ final class Session: StreamOwner {
     func streamTookTooLong(_ stream: Stream) {}
 
     func streamDidBreak(_ stream: Stream, code: Int32) {
-        if code == 0, phase != .login, phase != .openingFirstLink {
+        if code == 0, phase != .login, phase != .starting {
             clientHasFinished = true
             advance()
             return
@@ -185,9 +254,8 @@ final class Session: StreamOwner {
 
     func streamDidSendAll(_ stream: Stream) {
         // The client has taken what was forwarded: fetch more.
-        for case let link? in links where link.state == .ready {
-            resume(link)
-        }
+        if let server, server.state == .ready { resume(server) }
+        if let home, home !== server, home.state == .ready { resume(home) }
         if client.hasUnread, phase == .idle || phase == .running { advance() }
     }
 }

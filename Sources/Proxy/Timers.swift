@@ -10,6 +10,7 @@ struct Timers {
         case closingTooLong(stream: Int, serial: UInt64)
         case acceptAgain(listener: Int)
         case stop
+        case lookAtTime
         case tookTooLong(stream: Int, serial: UInt64)
         case breakNow(stream: Int, serial: UInt64)
         case receiveAgain(stream: Int, serial: UInt64)

@@ -11,6 +11,8 @@ import Topology
 /// The functions of a database, shared by its sessions on a worker and exchanged when they are read anew.
 final class FunctionsOfDatabase {
     var catalog = FunctionCatalog()
+    /// Somebody asked for the value last taken from a sequence: sessions that may have taken one keep their connections.
+    var asksSequences = false
     /// They were read, or cannot be read. Until then sessions wait with their first unit: what is not known to be harmless
     /// would keep them on the primary.
     var isSettled = false
@@ -26,6 +28,8 @@ final class Worker: @unchecked Sendable {
     let catalog: any Catalog
     let logger: Logger
     let mailbox = Mailbox()
+    /// How many connections and clients there are, over all workers.
+    let slots: Slots
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
     private let listeners: [Int32]
@@ -52,6 +56,12 @@ final class Worker: @unchecked Sendable {
     private var sessionCount = 0
     private var timers = Timers()
     private var databases: [String: FunctionsOfDatabase] = [:]
+    private var pools: [PoolKey: Pool] = [:]
+    /// Server connections opened before then are not lent again.
+    private(set) var renewedAt = MonotonicTime.distantPast
+    var statements: SharedStatements
+    private var lastGeneration: PreparedStatements.Generation = 0
+    var scratch = StatementNaming()
     private var isStopping = false
     private var stopsAt: MonotonicTime?
     private var cancellers: [ObjectIdentifier: Canceller] = [:]
@@ -67,6 +77,7 @@ final class Worker: @unchecked Sendable {
         logger: Logger,
         listeners: [Int32],
         mockSecret: [UInt8],
+        slots: Slots,
         reports: AsyncStream<NodeReport>.Continuation
     ) {
         self.number = number
@@ -77,6 +88,8 @@ final class Worker: @unchecked Sendable {
         self.logger = logger
         self.listeners = listeners
         self.mockSecret = mockSecret
+        self.slots = slots
+        statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
         readers = SmoothWeightedRoundRobin(weights: topology.nodes.map(\.weight))
         standbys = Self.standbys(of: topology)
@@ -91,6 +104,7 @@ final class Worker: @unchecked Sendable {
         mailbox.setWaker(reactor.waker)
         tick()
         for index in listeners.indices { accept(on: index) }
+        timers.add(.lookAtTime, at: now + .seconds(1))
         while !isOver {
             for letter in mailbox.takeAll() { open(letter) }
             while let event = timers.popDue(now) { fire(event) }
@@ -145,7 +159,7 @@ final class Worker: @unchecked Sendable {
         case .loginTooLong(let id):
             guard let session = session(id) else { return }
             switch session.phase {
-            case .login, .openingFirstLink:
+            case .login, .starting:
                 // As PostgreSQL: the connection is closed, and only the log says why.
                 logger.debug("a client did not log in within \(configuration.loginTime)")
                 session.close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
@@ -158,6 +172,10 @@ final class Worker: @unchecked Sendable {
             if streamSerials[index] == serial { streams[index]?.abandon() }
         case .acceptAgain(let listener):
             accept(on: listener)
+        case .lookAtTime:
+            for session in sessions { session?.lookAtTime() }
+            for pool in Array(pools.values) { pool.lookAtTime() }
+            timers.add(.lookAtTime, at: now + .seconds(1))
         case .stop:
             break  // the loop looks whether it is over
         case .receiveAgain(let index, let serial):
@@ -187,6 +205,20 @@ final class Worker: @unchecked Sendable {
             session(id)?.close()
         case .transportContexts(let contexts):
             transportContexts = contexts
+        case .slotIsWanted(let key, let number, let since):
+            if let pool = pools[key] {
+                pool.isWanted(by: number, since: since)
+            } else {
+                _ = closeIdle(onNode: key.node)
+            }
+        case .slotIsFree(let key):
+            pools[key]?.slotIsFree()
+        case .closeIdle:
+            closeIdle()
+        case .renew:
+            renew()
+        case .definitionsChanged:
+            statements.definitionsChanged()
         case .shutdown:
             stop()
         }
@@ -200,6 +232,7 @@ final class Worker: @unchecked Sendable {
         topology = new
         standbys = Self.standbys(of: new)
         for session in sessions { session?.topologyChanged() }
+        for pool in Array(pools.values) { pool.topologyChanged() }
     }
 
     private static func standbys(of topology: Topology) -> UInt64 {
@@ -217,6 +250,68 @@ final class Worker: @unchecked Sendable {
                 ErrorMessage(.fatal, .adminShutdown, "terminating connection due to administrator command")
             )
         }
+        for pool in pools.values { pool.closeAll() }
+    }
+
+    // MARK: - Pools
+
+    func pool(_ key: PoolKey) -> Pool {
+        if let known = pools[key] { return known }
+        let fresh = Pool(key: key, worker: self)
+        pools[key] = fresh
+        return fresh
+    }
+
+    /// Makes room on a node: closes a connection that idles in any pool. Returns whether there was one.
+    func closeIdle(onNode node: NodeID) -> Bool {
+        for (key, pool) in pools where key.node == node {
+            if pool.closeOneIdle() { return true }
+        }
+        return false
+    }
+
+    private func closeIdle() {
+        for pool in Array(pools.values) { pool.closeAllIdle() }
+    }
+
+    /// A database is about to be made, dropped or changed: nobody may be connected to it, or to the one it is a copy of.
+    func closeIdleEverywhere() {
+        closeIdle()
+        for sibling in siblings where sibling !== self { sibling.mailbox.put(.closeIdle) }
+    }
+
+    private func renew() {
+        renewedAt = now
+        for pool in Array(pools.values) { pool.renew() }
+    }
+
+    /// What servers tell at login, and the settings they begin with, may have changed.
+    func renewEverywhere() {
+        renew()
+        for sibling in siblings where sibling !== self { sibling.mailbox.put(.renew) }
+    }
+
+    /// Definitions in a database have changed.
+    func definitionsChanged() {
+        statements.definitionsChanged()
+        for sibling in siblings where sibling !== self { sibling.mailbox.put(.definitionsChanged) }
+    }
+
+    /// Asks the other workers for a slot that idles there.
+    func askOthers(for key: PoolKey, since: MonotonicTime) {
+        for sibling in siblings where sibling !== self {
+            sibling.mailbox.put(.slotIsWanted(key, by: number, since: since))
+        }
+    }
+
+    func tell(_ number: Int, _ mail: Mail) {
+        siblings[number].mailbox.put(mail)
+    }
+
+    /// Tells definitions of unnamed statements apart; never 0.
+    func nextGeneration() -> PreparedStatements.Generation {
+        lastGeneration += 1
+        return lastGeneration
     }
 
     // MARK: - Nodes
@@ -398,6 +493,7 @@ final class Worker: @unchecked Sendable {
     func forget(_ session: Session) {
         guard sessions[session.index] === session else { return }
         sessions[session.index] = nil
+        if session.isCounted { slots.clients.giveBack() }
         freeSessions.append(session.index)
         sessionCount -= 1
     }
@@ -411,6 +507,24 @@ final class Worker: @unchecked Sendable {
             return nil
         }
         return session
+    }
+
+    /// Whether there may be one more client; if not, the session is ended.
+    func admitsClient(_ session: Session) -> Bool {
+        let limit = configuration.pooling.maxClientConnections
+        guard slots.clients.take(limit: limit) else {
+            session.close(
+                ErrorMessage(
+                    .fatal,
+                    .tooManyConnections,
+                    "no more connections allowed (max_client_conn)",
+                    detail: "The endpoint serves \(limit) clients at most."
+                )
+            )
+            return false
+        }
+        session.isCounted = true
+        return true
     }
 
     // MARK: - Cancel requests

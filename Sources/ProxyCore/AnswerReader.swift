@@ -20,8 +20,10 @@ package struct AnswerReader: Sendable {
 
     /// Looks at the next message from `offset` on, skipping rows and copy data, and moves `offset` behind it.
     ///
-    /// - Parameter limit: a message longer than this is passed on in parts, whatever its type.
-    package mutating func next(_ bytes: RawSpan, offset: inout Int, limit: Int) -> Step {
+    /// - Parameters:
+    ///   - limit: a message longer than this is passed on in parts, whatever its type.
+    ///   - wantsRows: rows, too, are to be seen whole.
+    package mutating func next(_ bytes: RawSpan, offset: inout Int, limit: Int, wantsRows: Bool = false) -> Step {
         if bodyRemaining > 0 {
             let count = min(bodyRemaining, bytes.byteCount - offset)
             bodyRemaining -= count
@@ -38,7 +40,7 @@ package struct AnswerReader: Sendable {
             offset = end
             return .message(type, start..<end)
         }
-        if Self.mustBeSeenWhole(type), header.totalSize <= limit {
+        if wantsRows || Self.mustBeSeenWhole(type), header.totalSize <= limit {
             return .incomplete
         }
         bodyRemaining = end - bytes.byteCount

@@ -9,7 +9,7 @@ package struct PassThrough: Sendable {
         /// The present message, or the next when none is begun.
         case message
         case sync
-        /// CopyDone or CopyFail, and behind it a Sync where the extended protocol is used.
+        /// CopyDone or CopyFail. Where the extended protocol is used, the unit goes on behind it.
         case copy(isExtended: Bool)
     }
 
@@ -18,7 +18,7 @@ package struct PassThrough: Sendable {
         package var count = 0
         /// Whether it ends with them.
         package var isOver = false
-        /// A message passed that changes what is prepared, or that may.
+        /// A message passed that changes which named statements there are, or that may.
         package var changesNames = false
         package var terminates = false
         package var violation: ErrorMessage?
@@ -29,9 +29,13 @@ package struct PassThrough: Sendable {
     package private(set) var remaining = 0
     private var presentIsLast = false
     private var hasEndedCopy = false
+    private var beginsWithUnnamedParse: Bool
+    /// The server throws away what passes.
+    private var isSkipped = false
 
-    package init(ending: Ending) {
+    package init(ending: Ending, beginsWithUnnamedParse: Bool = false) {
         self.ending = ending
+        self.beginsWithUnnamedParse = beginsWithUnnamedParse
     }
 
     /// Takes the client's unread bytes, as many as belong here.
@@ -72,23 +76,24 @@ package struct PassThrough: Sendable {
 
     private mutating func begin(_ type: FrontendMessage, _ scan: inout Scan) {
         switch type {
-        case .parse, .close, .functionCall, .query: scan.changesNames = true
-        case .bind, .copyData, .copyDone, .copyFail, .describe, .execute, .flush, .password, .sync, .terminate: break
+        case .parse: scan.changesNames = scan.changesNames || !beginsWithUnnamedParse
+        case .close: scan.changesNames = true
+        case .bind, .copyData, .copyDone, .copyFail, .describe, .execute, .flush, .functionCall, .password, .query, .sync,
+            .terminate:
+            break
         }
+        beginsWithUnnamedParse = false
+        if isSkipped { scan.changesNames = false }
         switch ending {
         case .message:
             presentIsLast = true
         case .sync:
             hasEndedCopy = hasEndedCopy || type == .copyDone || type == .copyFail
             presentIsLast = type == .sync
-        case .copy(let isExtended):
+        case .copy:
             guard type == .copyDone || type == .copyFail else { return }
             hasEndedCopy = true
-            if isExtended {
-                ending = .sync
-            } else {
-                presentIsLast = true
-            }
+            presentIsLast = true
         }
     }
 
@@ -112,6 +117,7 @@ package struct PassThrough: Sendable {
         guard case .copy(let isExtended) = ending else { return false }
         ending = isExtended ? .sync : .message
         presentIsLast = !isExtended
+        isSkipped = true
         return !isExtended && remaining == 0
     }
 }

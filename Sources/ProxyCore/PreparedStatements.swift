@@ -9,160 +9,255 @@ package struct StatementName: Hashable, Sendable {
     package let isUnnamed: Bool
 
     package init(_ bytes: RawSpan) {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for offset in 0..<bytes.byteCount {
-            hash = (hash ^ UInt64(bytes.byte(at: offset))) &* 0x100_0000_01B3
-        }
-        self.hash = hash
+        var hash = FNV1a()
+        hash.combine(bytes)
+        self.hash = hash.value
         isUnnamed = bytes.byteCount == 0
     }
 }
 
-/// The protocol-level prepared statements of one client session: what is needed to prepare each again on a server
-/// connection that lacks it.
+/// A prepared statement by its content, known by one name on every server connection of a worker.
+///
+/// Clients choose names for themselves: what two of them call `s1` may be two statements, or one.
+package final class SharedStatement: Sendable {
+    package let id: UInt32
+    /// Its name on server connections, without the terminating zero.
+    package let name: [UInt8]
+    /// The body of its Parse message behind the name: the text with its zero, and the parameters' types.
+    package let content: [UInt8]
+    package let effect: StatementEffect
+    package let traits: StatementTraits
+
+    init(id: UInt32, name: [UInt8], content: [UInt8], effect: StatementEffect, traits: StatementTraits) {
+        self.id = id
+        self.name = name
+        self.content = content
+        self.effect = effect
+        self.traits = traits
+    }
+
+    /// Appends the Parse message that prepares it, under its own name or another.
+    package func appendParse(as name: [UInt8]? = nil, to writer: inout MessageWriter) {
+        writer.message(.parse) {
+            $0.raw(name ?? self.name)
+            $0.byte(0)
+            $0.raw(content)
+        }
+    }
+
+    /// The text, without its zero.
+    package var text: [UInt8] { Array(content.prefix { $0 != 0 }) }
+}
+
+/// The named statements of all client sessions of a worker.
+package struct SharedStatements: Sendable {
+    private struct Key: Hashable {
+        var content: UInt64
+        var settings: UInt64
+        var epoch: UInt32
+    }
+
+    private var table: [Key: SharedStatement] = [:]
+    private var nextID: UInt32 = 0
+    private var sweepsAt = 1_024
+    private let prefix: [UInt8]
+    /// Counts changes of definitions in the databases: a statement prepared after one is not the one prepared before, which the
+    /// server may refuse to run ("cached plan must not change result type").
+    private var epoch: UInt32 = 0
+
+    /// - Parameter secret: bytes that nobody can guess. The names contain them, so that no client can name a statement that is
+    ///   not its own.
+    package init(secret: [UInt8]) {
+        prefix = Array("slipstream_".utf8) + secret.prefix(5).map { UInt8(ascii: "a") + $0 % 26 } + [UInt8(ascii: "_")]
+    }
+
+    package mutating func definitionsChanged() {
+        epoch &+= 1
+    }
+
+    /// The statement with this content.
+    ///
+    /// - Parameter settings: the fingerprint of the session's settings, under which it is prepared.
+    package mutating func statement(
+        _ content: RawSpan,
+        settings: UInt64,
+        effect: StatementEffect,
+        traits: StatementTraits
+    ) -> SharedStatement {
+        var hash = FNV1a()
+        hash.combine(content)
+        let key = Key(content: hash.value, settings: settings, epoch: epoch)
+        let known = table[key]
+        if let known, Self.isEqual(known.content, content) { return known }
+        nextID &+= 1
+        let statement = SharedStatement(
+            id: nextID,
+            name: prefix + Array(String(nextID, radix: 36).utf8),
+            content: content.array(0..<content.byteCount),
+            effect: effect,
+            traits: traits
+        )
+        // Of two with one hash the first is shared.
+        if known == nil {
+            table[key] = statement
+            if table.count >= sweepsAt { sweep() }
+        }
+        return statement
+    }
+
+    private static func isEqual(_ bytes: [UInt8], _ span: RawSpan) -> Bool {
+        bytes.count == span.byteCount && span.withUnsafeBytes { $0.elementsEqual(bytes) }
+    }
+
+    /// Forgets those that no session and no server connection has.
+    private mutating func sweep() {
+        for key in Array(table.keys) {
+            guard var statement = table.removeValue(forKey: key) else { continue }
+            if !isKnownUniquelyReferenced(&statement) { table[key] = statement }
+        }
+        sweepsAt = max(1_024, table.count * 2)
+    }
+
+    package var count: Int { table.count }
+}
+
+/// The protocol-level prepared statements of one client session.
 package struct PreparedStatements: Sendable {
-    /// Counts definitions of the session: the same name defined anew is another statement.
-    package typealias Generation = UInt32
+    /// Tells definitions of unnamed statements apart, over all sessions of a worker.
+    package typealias Generation = UInt64
 
     package struct Definition: Sendable {
-        package let generation: Generation
-        package let effect: StatementEffect
-        /// Its name, without the terminating zero.
+        package let statement: SharedStatement
+        /// The client's name for it, without the terminating zero.
         package let name: [UInt8]
-        /// The whole Parse message.
-        package let message: [UInt8]
     }
 
     private var named: [StatementName: Definition] = [:]
-    private var generation: Generation = 0
 
     // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
     private var unnamedMessage: [UInt8] = []
-    private var unnamedGeneration: Generation = 0
     private var unnamedEffect = StatementEffect.sessionState
+    private var unnamedTraits: StatementTraits = []
+    /// Which definition of the unnamed statement is the present one; `nil` when there is none.
+    package private(set) var unnamed: Generation?
 
     package init() {}
 
-    /// The effect of executing a statement; `nil` when the session has not prepared one of this name.
-    package func effect(of name: StatementName) -> StatementEffect? {
-        if name.isUnnamed {
-            return unnamedGeneration == 0 ? nil : unnamedEffect
-        }
-        return named[name]?.effect
+    package var hasNamed: Bool { !named.isEmpty }
+
+    /// The named statements, in no order.
+    package var definitions: some Sequence<Definition> { named.values }
+
+    /// What executing a statement does; `nil` when the session has not prepared one of this name.
+    package func verdict(on name: StatementName) -> (effect: StatementEffect, traits: StatementTraits)? {
+        if name.isUnnamed { return unnamed == nil ? nil : (unnamedEffect, unnamedTraits) }
+        return named[name].map { ($0.statement.effect, $0.statement.traits) }
     }
 
-    /// Which definition of a statement is the present one; `nil` when there is none.
-    package func generation(of name: StatementName) -> Generation? {
-        if name.isUnnamed {
-            return unnamedGeneration == 0 ? nil : unnamedGeneration
-        }
-        return named[name]?.generation
+    package func statement(_ name: StatementName) -> SharedStatement? {
+        named[name]?.statement
     }
 
-    /// The bytes of a name that is defined; empty for the unnamed statement.
-    package func bytes(of name: StatementName) -> [UInt8] {
-        named[name]?.name ?? []
+    /// The text of a statement; empty when there is none of this name.
+    package func text(of name: StatementName) -> [UInt8] {
+        guard name.isUnnamed else { return named[name]?.statement.text ?? [] }
+        return unnamed == nil ? [] : Array(unnamedMessage[(MessageHeader.size + 1)...].prefix { $0 != 0 })
     }
 
-    /// The Parse message of a statement; empty when there is none of this name.
-    package func parse(of name: StatementName) -> [UInt8] {
-        name.isUnnamed ? (unnamedGeneration == 0 ? [] : unnamedMessage) : named[name]?.message ?? []
+    /// The Parse message of the unnamed statement.
+    package func appendUnnamedParse(to writer: inout MessageWriter) {
+        writer.raw(unnamedMessage)
     }
 
-    /// Appends the Parse message of a statement.
-    package func appendParse(of name: StatementName, to writer: inout MessageWriter) {
-        if name.isUnnamed {
-            writer.raw(unnamedMessage)
-        } else if let definition = named[name] {
-            writer.raw(definition.message)
-        }
+    /// Takes over a named statement that a server has accepted.
+    package mutating func define(_ name: StatementName, _ bytes: [UInt8], _ statement: SharedStatement) {
+        named[name] = Definition(statement: statement, name: bytes)
     }
 
-    /// Takes over a statement that a server has accepted.
-    @discardableResult
-    package mutating func define(
-        _ name: StatementName,
-        nameBytes: RawSpan,
-        message: RawSpan,
-        effect: StatementEffect
-    ) -> Generation {
-        generation &+= 1
-        if generation == 0 { generation = 1 }
-        if name.isUnnamed {
-            unnamedMessage.removeAll(keepingCapacity: true)
-            message.withUnsafeBytes { unnamedMessage.append(contentsOf: $0) }
-            unnamedGeneration = generation
-            unnamedEffect = effect
-        } else {
-            named[name] = Definition(
-                generation: generation,
-                effect: effect,
-                name: nameBytes.array(0..<nameBytes.byteCount),
-                message: message.array(0..<message.byteCount)
-            )
-        }
-        return generation
-    }
-
-    package mutating func remove(_ name: StatementName) {
-        if name.isUnnamed {
-            unnamedGeneration = 0
-        } else {
-            named[name] = nil
-        }
-    }
-
-    /// A simple query, too, destroys the unnamed statement.
-    package mutating func removeUnnamed() {
-        unnamedGeneration = 0
-    }
-
-    package mutating func removeAll() {
-        named.removeAll()
-        unnamedGeneration = 0
-    }
-}
-
-/// What one server connection has prepared, by the generation of its definition.
-package struct PreparedOnServer: Sendable {
-    private struct Entry {
-        var generation: PreparedStatements.Generation
-        var name: [UInt8]
-    }
-
-    private var entries: [StatementName: Entry] = [:]
-    private var unnamed: PreparedStatements.Generation?
-
-    package init() {}
-
-    package func generation(of name: StatementName) -> PreparedStatements.Generation? {
-        name.isUnnamed ? unnamed : entries[name]?.generation
-    }
-
-    /// The name in bytes, of a statement that is prepared.
-    package func bytes(of name: StatementName) -> [UInt8]? {
-        name.isUnnamed ? unnamed.map { _ in [] } : entries[name]?.name
-    }
-
-    /// - Parameter bytes: the name; not needed for the unnamed statement.
-    package mutating func add(_ name: StatementName, _ bytes: [UInt8], _ generation: PreparedStatements.Generation) {
-        if name.isUnnamed {
-            unnamed = generation
-        } else {
-            entries[name] = Entry(generation: generation, name: bytes)
-        }
+    /// The unnamed statement of a Parse that is sent: it ends the one before, whatever comes of it.
+    package mutating func defineUnnamed(
+        _ message: RawSpan,
+        effect: StatementEffect,
+        traits: StatementTraits,
+        generation: Generation
+    ) {
+        unnamedMessage.removeAll(keepingCapacity: true)
+        message.withUnsafeBytes { unnamedMessage.append(contentsOf: $0) }
+        unnamed = generation
+        unnamedEffect = effect
+        unnamedTraits = traits
     }
 
     package mutating func remove(_ name: StatementName) {
         if name.isUnnamed {
             unnamed = nil
         } else {
-            entries[name] = nil
+            named[name] = nil
         }
     }
 
+    /// Keeps only those whose client's name is in `names`.
+    package mutating func keep(_ names: Set<[UInt8]>) {
+        named = named.filter { names.contains($0.value.name) }
+    }
+
+    /// A simple query, too, destroys the unnamed statement.
     package mutating func removeUnnamed() {
         unnamed = nil
+    }
+
+    package mutating func removeAll() {
+        named.removeAll()
+        unnamed = nil
+    }
+}
+
+/// What one server connection has prepared.
+package struct PreparedOnServer: Sendable {
+    private struct Entry {
+        var statement: SharedStatement
+        var lastUse: UInt64
+    }
+
+    private var entries: [UInt32: Entry] = [:]
+    private var uses: UInt64 = 0
+    /// Which unnamed statement it has; `nil` when there surely is none.
+    package var unnamed: PreparedStatements.Generation?
+
+    package init() {}
+
+    package var count: Int { entries.count }
+
+    /// Whether a statement is prepared, which counts as a use.
+    package mutating func use(_ statement: SharedStatement) -> Bool {
+        uses &+= 1
+        return entries[statement.id].map { _ in
+            entries[statement.id]?.lastUse = uses
+        } != nil
+    }
+
+    package mutating func add(_ statement: SharedStatement) {
+        uses &+= 1
+        entries[statement.id] = Entry(statement: statement, lastUse: uses)
+    }
+
+    package mutating func remove(_ statement: SharedStatement) {
+        entries[statement.id] = nil
+    }
+
+    /// Takes out the statement that was not used for the longest time, to be closed; `nil` when there are not more than
+    /// `limit`.
+    package mutating func evict(limit: Int) -> SharedStatement? {
+        guard limit > 0, entries.count > limit else { return nil }
+        let oldest = entries.values.min { $0.lastUse < $1.lastUse }?.statement
+        if let oldest { entries[oldest.id] = nil }
+        return oldest
+    }
+
+    /// Takes out all of them, to be closed.
+    package mutating func takeAll() -> [SharedStatement] {
+        defer { entries.removeAll() }
+        return entries.values.map(\.statement)
     }
 
     package mutating func removeAll() {

@@ -16,10 +16,16 @@ package struct RequestUnit: Sendable, Equatable {
     package var isSimpleQuery = false
     /// A simple query or a function call: one message, answered by itself.
     package var isAlone = false
-    /// The greatest effect of all its statements.
+    /// The greatest effect of all its statements, those it only prepares among them: where it may go.
     package var effect: StatementEffect = .empty
-    /// It parses or closes a named statement. The primary's connection knows all of a session's names.
-    package var changesNames = false
+    /// The greatest effect of the statements that it executes: what it may leave behind.
+    package var executes: StatementEffect = .empty
+    /// Of all its statements.
+    package var traits: StatementTraits = []
+    /// How many times it binds a statement.
+    package var binds = 0
+    /// It prepares a named statement, or refers to one.
+    package var hasNames = false
     /// It refers to a statement or portal that is not known here (made by SQL PREPARE or DECLARE, or not at all).
     package var isOpaque = false
 
@@ -31,19 +37,32 @@ package struct RequestUnit: Sendable, Equatable {
     /// A message of it is malformed: the primary says in what way.
     mutating func isMalformed() {
         isOpaque = true
-        effect = max(effect, .write)
+        executes(.write)
+    }
+
+    mutating func executes(_ effect: StatementEffect) {
+        self.effect = max(self.effect, effect)
+        executes = max(executes, effect)
     }
 }
 
-/// What a message of a unit does to prepared statements; in the order of the messages.
-///
-/// Ranges are offsets from the start of the unit.
-package enum StatementOperation: Sendable, Equatable {
-    /// Uses a statement that was prepared before this unit, or that is not known.
-    case use(StatementName)
-    case parse(StatementName, name: Range<Int>, message: Range<Int>, effect: StatementEffect)
-    case closeStatement(StatementName)
-    case closePortal
+/// What a message of a unit does to prepared statements.
+package struct StatementOperation: Sendable, Equatable {
+    package enum Kind: Sendable, Equatable {
+        case parse(StatementEffect, StatementTraits)
+        case bind
+        case describe
+        case close
+        /// Close of a portal: of interest for its answer only.
+        case closePortal
+    }
+
+    package var kind: Kind
+    package var statement: StatementName
+    /// The statement's name, in bytes from the start of the unit.
+    package var name: Range<Int>
+    /// The whole message, likewise.
+    package var message: Range<Int>
 }
 
 /// Finds request units in a client's bytes and says what they do.
@@ -64,11 +83,10 @@ package struct RequestUnitReader: Sendable {
 
     /// The copy message last read ends a copy.
     package private(set) var endsCopy = false
-    /// What the last unit does to prepared statements.
+    /// What the last unit does to prepared statements, in the order of its messages.
     package private(set) var operations: [StatementOperation] = []
-    // The names in them.
-    private var parsed: Set<StatementName> = []
-    private var used: Set<StatementName> = []
+    /// Which names it prepared so far, and what their statements do.
+    private var parsed: [StatementName: (effect: StatementEffect, traits: StatementTraits)] = [:]
 
     package init() {}
 
@@ -79,8 +97,7 @@ package struct RequestUnitReader: Sendable {
         functions: borrowing FunctionCatalog
     ) -> OnBytes {
         operations.removeAll(keepingCapacity: true)
-        parsed.removeAll(keepingCapacity: true)
-        used.removeAll(keepingCapacity: true)
+        if !parsed.isEmpty { parsed.removeAll(keepingCapacity: true) }
         var unit = RequestUnit(length: 0, ending: .ready)
         var flushEnd: Int?
         var offset = 0
@@ -105,13 +122,14 @@ package struct RequestUnitReader: Sendable {
                 unit.isAlone = true
                 if type == .query {
                     unit.isSimpleQuery = true
-                    if let effect = Self.effect(ofQuery: bytes, body, functions: functions) {
-                        unit.effect = effect
+                    if let verdict = Self.verdict(onQuery: bytes, body, functions: functions) {
+                        unit.executes(verdict.effect)
+                        unit.traits = verdict.traits
                     } else {
                         unit.isMalformed()
                     }
                 } else {
-                    unit.effect = .sessionState
+                    unit.executes(.sessionState)
                 }
                 return finish(&unit, length: end, ending: .ready)
             case .parse:
@@ -122,8 +140,8 @@ package struct RequestUnitReader: Sendable {
                 if let portalEnd = bytes.terminator(from: body.lowerBound, before: end),
                     let nameEnd = bytes.terminator(from: portalEnd + 1, before: end)
                 {
-                    let name = StatementName(bytes.extracting(portalEnd + 1..<nameEnd))
-                    use(name, executes: true, statements, into: &unit)
+                    unit.binds += 1
+                    use(.bind, bytes, portalEnd + 1..<nameEnd, offset..<end, statements, into: &unit)
                 } else {
                     unit.isMalformed()
                 }
@@ -133,12 +151,18 @@ package struct RequestUnitReader: Sendable {
                     break
                 }
                 let isStatement = bytes.byte(at: body.lowerBound) == UInt8(ascii: "S")
-                let name = StatementName(bytes.extracting(body.lowerBound + 1..<nameEnd))
+                let name = body.lowerBound + 1..<nameEnd
                 if type == .close {
-                    operations.append(isStatement ? .closeStatement(name) : .closePortal)
-                    if isStatement, !name.isUnnamed { unit.changesNames = true }
+                    operations.append(
+                        StatementOperation(
+                            kind: isStatement ? .close : .closePortal,
+                            statement: StatementName(bytes.extracting(name)),
+                            name: name,
+                            message: offset..<end
+                        )
+                    )
                 } else if isStatement {
-                    use(name, executes: false, statements, into: &unit)
+                    use(.describe, bytes, name, offset..<end, statements, into: &unit)
                 }
             case .execute:
                 break
@@ -172,16 +196,26 @@ package struct RequestUnitReader: Sendable {
         return .unit(unit)
     }
 
-    private static func effect(
-        ofQuery bytes: RawSpan,
+    private static func verdict(
+        onQuery bytes: RawSpan,
         _ body: Range<Int>,
         functions: borrowing FunctionCatalog
-    ) -> StatementEffect? {
+    ) -> (effect: StatementEffect, traits: StatementTraits)? {
         guard let textEnd = bytes.terminator(from: body.lowerBound, before: body.upperBound),
             textEnd == body.upperBound - 1
         else { return nil }
+        return verdict(on: bytes.extracting(body.lowerBound..<textEnd), functions: functions)
+    }
+
+    private static func verdict(
+        on text: RawSpan,
+        functions: borrowing FunctionCatalog
+    ) -> (effect: StatementEffect, traits: StatementTraits) {
         let catalog = copy functions
-        return bytes.extracting(body.lowerBound..<textEnd).withUnsafeBytes { classify($0, functions: catalog).effect }
+        return text.withUnsafeBytes {
+            let verdict = classify($0, functions: catalog)
+            return (verdict.effect, verdict.traits)
+        }
     }
 
     private mutating func parse(
@@ -195,40 +229,41 @@ package struct RequestUnitReader: Sendable {
             let textEnd = bytes.terminator(from: nameEnd + 1, before: body.upperBound)
         else { return false }
         let name = StatementName(bytes.extracting(body.lowerBound..<nameEnd))
-        let catalog = copy functions
-        let effect = bytes.extracting(nameEnd + 1..<textEnd).withUnsafeBytes {
-            classify($0, functions: catalog).effect
-        }
+        let verdict = Self.verdict(on: bytes.extracting(nameEnd + 1..<textEnd), functions: functions)
         operations.append(
-            .parse(
-                name,
+            StatementOperation(
+                kind: .parse(verdict.effect, verdict.traits),
+                statement: name,
                 name: body.lowerBound..<nameEnd,
-                message: messageStart..<body.upperBound,
-                effect: effect
+                message: messageStart..<body.upperBound
             )
         )
-        parsed.insert(name)
-        unit.effect = max(unit.effect, effect)
-        if !name.isUnnamed { unit.changesNames = true }
+        parsed[name] = verdict
+        unit.effect = max(unit.effect, verdict.effect)
+        if !name.isUnnamed { unit.hasNames = true }
         return true
     }
 
     private mutating func use(
-        _ name: StatementName,
-        executes: Bool,
+        _ kind: StatementOperation.Kind,
+        _ bytes: RawSpan,
+        _ name: Range<Int>,
+        _ message: Range<Int>,
         _ statements: borrowing PreparedStatements,
         into unit: inout RequestUnit
     ) {
-        if parsed.contains(name) { return }
-        if used.insert(name).inserted { operations.append(.use(name)) }
-        guard let effect = statements.effect(of: name) else {
+        let statement = StatementName(bytes.extracting(name))
+        operations.append(StatementOperation(kind: kind, statement: statement, name: name, message: message))
+        if !statement.isUnnamed { unit.hasNames = true }
+        guard let verdict = (parsed.isEmpty ? nil : parsed[statement]) ?? statements.verdict(on: statement) else {
             unit.isOpaque = true
-            unit.effect = max(unit.effect, .sessionState)
+            unit.executes(.sessionState)
             return
         }
-        if executes {
-            unit.effect = max(unit.effect, effect)
-        }
+        unit.effect = max(unit.effect, verdict.effect)
+        guard kind == .bind else { return }
+        unit.executes(verdict.effect)
+        unit.traits.formUnion(verdict.traits)
     }
 
     private static func invalidType(_ type: UInt8) -> ErrorMessage {

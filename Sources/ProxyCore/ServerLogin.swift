@@ -17,12 +17,7 @@ package struct ServerLogin: ~Copyable {
     private var scram: SCRAMClient
     /// The TLS of the connection, to be set before the first message: `tls-server-end-point` (RFC 5929), if it has one.
     package var transport: ServerTransport = .plain
-    /// The ParameterStatus messages, as they came.
-    package private(set) var parameterStatuses: [UInt8] = []
-    /// The client's encoding is one in which every byte below 128 is the ASCII character: the lexer may trust what it sees.
-    ///
-    /// Source: PostgreSQL manual, "Supported Character Sets": those that a server cannot use are the others.
-    package private(set) var hasASCIISafeEncoding = true
+    package private(set) var reported = ReportedParameters.none
     package private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
 
     package init(credential: SCRAMClient.Credential, random: [UInt8]) {
@@ -36,7 +31,7 @@ package struct ServerLogin: ~Copyable {
         case .authentication:
             return body.byteCount >= 4 ? authentication(body) : .failed("a malformed authentication request")
         case .parameterStatus:
-            appendParameter(message, body)
+            reported = reported.reporting(message)
             return .wait
         case .backendKeyData:
             guard body.byteCount >= 8 else { return .failed("malformed BackendKeyData") }
@@ -102,10 +97,6 @@ package struct ServerLogin: ~Copyable {
         }
     }
 
-    private static let clientOnlyEncodings: Set = [
-        "BIG5", "GB18030", "GBK", "JOHAB", "SJIS", "SHIFT_JIS_2004", "UHC",
-    ]
-
     private static func mechanisms(_ body: RawSpan) -> [String] {
         var names: [String] = []
         var offset = 4
@@ -117,18 +108,4 @@ package struct ServerLogin: ~Copyable {
     }
 
     /// The endpoint is the logical primary: `in_hot_standby` is off, whichever node answered.
-    private mutating func appendParameter(_ message: RawSpan, _ body: RawSpan) {
-        let end = body.terminator(from: 0, before: body.byteCount) ?? 0
-        let name = body.string(0..<end)
-        if name == "client_encoding", let valueEnd = body.terminator(from: end + 1, before: body.byteCount) {
-            hasASCIISafeEncoding = !Self.clientOnlyEncodings.contains(body.string(end + 1..<valueEnd).uppercased())
-        }
-        if name == "in_hot_standby" {
-            var writer = MessageWriter()
-            writer.parameterStatus("in_hot_standby", "off")
-            parameterStatuses += writer.bytes
-        } else {
-            message.withUnsafeBytes { parameterStatuses.append(contentsOf: $0) }
-        }
-    }
 }

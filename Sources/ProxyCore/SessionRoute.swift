@@ -1,14 +1,12 @@
 package import PostgresWire
 package import QueryAnalysis
 
-/// Where the units of one client session go while no server connection is settled by a transaction.
+/// Where the units of one client session go while no server connection is settled by a transaction or by state.
 ///
 /// The rules, in order:
-/// 1. State left in a server session (SET, LISTEN, temporary tables, …) keeps the session on the primary, until
-///    DISCARD ALL.
-/// 2. What is not proven to be a read goes to the primary; and so does what only the primary's connection knows.
-/// 3. After a write the session reads from the primary for the pin time, counted from the end of its last write.
-/// 4. Everything else goes to any node that serves reads, by weight.
+/// 1. What is not proven to be a read goes to the primary.
+/// 2. After a write the session reads from the primary for the pin time, counted from the end of its last write.
+/// 3. Everything else goes to any node that serves reads, by weight.
 package struct SessionRoute: Sendable {
     package enum Destination: Sendable, Equatable {
         case primary(Reason)
@@ -17,29 +15,28 @@ package struct SessionRoute: Sendable {
 
     /// Why a unit stays on the primary.
     package enum Reason: Sendable, Equatable {
-        case sessionState
+        case encoding
         case notProvenRead
-        case namesStatement
         case pinned
     }
 
     /// How long a session reads from the primary after a write.
     package let pinTime: Duration
-    package private(set) var hasState = false
+    /// The client's encoding lets the lexer see every byte that matters.
+    package var hasASCIISafeEncoding = true
     package private(set) var pinnedUntil = MonotonicTime.distantPast
     private var transactionWrote = false
-    private var hadState = false
 
     package init(pinTime: Duration) {
         self.pinTime = pinTime
     }
 
     package func destination(of unit: RequestUnit, now: MonotonicTime) -> Destination {
-        if hasState { return .primary(.sessionState) }
+        if !hasASCIISafeEncoding { return .primary(.encoding) }
         if unit.isOpaque { return .primary(.notProvenRead) }
         switch unit.effect {
         case .empty, .read, .beginReadOnly:
-            if unit.changesNames { return .primary(.namesStatement) }
+            // What follows a Flush is not known yet, and could not be moved.
             if unit.ending == .flush { return .primary(.notProvenRead) }
             return now < pinnedUntil ? .primary(.pinned) : .anyReader
         case .primaryRead, .transactionControl, .transactionEnd, .begin, .write, .sessionState:
@@ -49,21 +46,12 @@ package struct SessionRoute: Sendable {
 
     /// A unit was sent to the primary.
     package mutating func sent(_ effect: StatementEffect) {
-        hadState = hasState
         switch effect {
         case .empty, .read, .primaryRead, .beginReadOnly, .begin, .transactionControl, .transactionEnd:
             break
-        case .write:
+        case .write, .sessionState:
             transactionWrote = true
-        case .sessionState:
-            transactionWrote = true
-            hasState = true
         }
-    }
-
-    /// State was left behind in a READ ONLY transaction on a standby, and comes to the primary.
-    package mutating func inheritState() {
-        hasState = true
     }
 
     /// The server's answer is complete.
@@ -75,13 +63,8 @@ package struct SessionRoute: Sendable {
         }
     }
 
-    /// The statement last sent turned out to leave nothing behind.
-    package mutating func leftNoState() {
-        hasState = hadState
-    }
-
-    /// DISCARD ALL succeeded: the server session is as new.
-    package mutating func discardedAll() {
-        hasState = false
+    /// The unit last sent was a setting and nothing else: it wrote nothing.
+    package mutating func onlySet() {
+        transactionWrote = false
     }
 }

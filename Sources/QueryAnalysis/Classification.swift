@@ -28,9 +28,26 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
     package static func < (left: StatementEffect, right: StatementEffect) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// What a query string has to do with state that its text alone does not settle.
+package struct StatementTraits: OptionSet, Sendable, Hashable {
+    package let rawValue: UInt8
+
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Names prepared statements in SQL (EXECUTE, DEALLOCATE, PREPARE) or lists them.
+    package static let namesStatements = StatementTraits(rawValue: 1)
+    /// Asks for what the session last took from a sequence.
+    package static let asksSequence = StatementTraits(rawValue: 2)
+    /// Makes, drops or alters a database, in which then nobody may be connected.
+    package static let changesDatabases = StatementTraits(rawValue: 4)
+    /// Leaves what not even DISCARD ALL takes back: a library, the seed of `random()`.
+    package static let cannotBeDiscarded = StatementTraits(rawValue: 8)
+}
+
 /// The verdict on one query string.
 package struct Classification: Sendable, Equatable {
     package var effect: StatementEffect
+    package var traits: StatementTraits = []
     /// Why, in words for a person: "calls the volatile function nextval".
     package var reason: String
     /// How many statements the string holds; empty ones do not count.
@@ -72,7 +89,10 @@ package func classify(_ sql: UnsafeRawBufferPointer, functions: FunctionCatalog)
 
     var escaping = StatementClassifier(Lexer(text, backslashEscapes: true), functions: functions)
     let other = escaping.classification()
-    return escaping.lexer.failure == nil && other.effect > verdict.effect ? other : verdict
+    guard escaping.lexer.failure == nil else { return verdict }
+    var greater = other.effect > verdict.effect ? other : verdict
+    greater.traits = verdict.traits.union(other.traits)
+    return greater
 }
 
 extension Classification {

@@ -190,7 +190,10 @@ extension StatementClassifier {
             previous = .as
             let beginsQuery = token.entry.start == .query || token.kind == .openParenthesis
             if scan.scope == .createTableAs, scan.depth == 0, !scan.countsCalls {
-                if token.keyword == .execute { raise(to: .sessionState, "executes a prepared statement") }
+                if token.keyword == .execute {
+                    traits.insert(.namesStatements)
+                    raise(to: .sessionState, "executes a prepared statement")
+                }
                 if beginsQuery {
                     scan.countsCalls = true
                     previous = .start
@@ -246,6 +249,8 @@ extension StatementClassifier {
             }
             return raise(to: .sessionState, "calls \(name), which is not known here")
         }
+        if name == "currval" || name == "lastval" { traits.insert(.asksSequence) }
+        if name == "setseed" { traits.insert(.cannotBeDiscarded) }
         switch effect {
         case .empty: break
         case .read:
@@ -298,6 +303,7 @@ extension StatementClassifier {
                 raise(to: effect < .write ? .primaryRead : .sessionState, "names a temporary relation")
             } else if lexer.differsBetweenServers(token) {
                 let name = lexer.name(token)
+                if name == "pg_prepared_statements" { traits.insert(.namesStatements) }
                 raise(to: .primaryRead, "reads \(name), which differs between servers")
             }
         } else if lexer.matches(token, "last_value") || lexer.matches(token, "is_called") {

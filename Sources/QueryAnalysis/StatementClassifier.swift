@@ -13,6 +13,8 @@ struct StatementClassifier {
     /// The verdict on the current statement so far.
     private(set) var effect: StatementEffect = .empty
     private(set) var reason = ""
+    /// Of all statements.
+    var traits: StatementTraits = []
 
     init(_ lexer: Lexer, functions: FunctionCatalog) {
         var lexer = lexer
@@ -42,6 +44,7 @@ struct StatementClassifier {
         if total.statements > 1, controlsTransaction, total.effect < .write {
             (total.effect, total.reason) = (.write, "controls a transaction among several statements")
         }
+        total.traits = traits
         return total
     }
 
@@ -77,6 +80,7 @@ struct StatementClassifier {
             } else {
                 let name = firstWord
                 raise(to: .write, "\(name) is not a read")
+                if lexer.matches(token, "drop") { noteDatabase(following()) }
                 scan(.definition)
             }
         case .query: query()
@@ -93,6 +97,7 @@ struct StatementClassifier {
         case .create: create()
         case .alter:
             raise(to: .write, "ALTER is not a read")
+            noteDatabase(following())
             scan(.alteration)
         case .change:
             let name = firstWord
@@ -100,6 +105,11 @@ struct StatementClassifier {
             scan(.query)
         case .session:
             let name = firstWord
+            if lexer.matches(token, "execute") || lexer.matches(token, "deallocate") {
+                traits.insert(.namesStatements)
+            } else if lexer.matches(token, "load") {
+                traits.insert(.cannotBeDiscarded)
+            }
             simple(.sessionState, "\(name) may leave state in the session")
         }
     }
@@ -193,6 +203,10 @@ struct StatementClassifier {
             || lexer.matches(token, "in_hot_standby")
     }
 
+    private mutating func noteDatabase(_ token: Token) {
+        if lexer.matches(token, "database") { traits.insert(.changesDatabases) }
+    }
+
     // MARK: - Transactions
 
     private mutating func begin() {
@@ -230,6 +244,7 @@ struct StatementClassifier {
         if token.keyword == .transaction, following().kind == .string {
             return simple(.write, "PREPARE TRANSACTION is not a read")
         }
+        traits.insert(.namesStatements)
         simple(.sessionState, "PREPARE leaves a prepared statement in the session")
     }
 
@@ -240,6 +255,7 @@ struct StatementClassifier {
     private mutating func set() {
         advance()
         let next = following()
+        if lexer.matches(token, "seed") { traits.insert(.cannotBeDiscarded) }
         let isLocal = (token.keyword == .local || token.keyword == .constraints) && namesSetting(next)
         let isMode = next.keyword == .isolation || next.keyword == .read || next.keyword == .not
         let isCharacteristic = isMode || next.keyword == .deferrable || next.keyword == .snapshot
@@ -266,6 +282,7 @@ struct StatementClassifier {
     private mutating func create() {
         raise(to: .write, "CREATE is not a read")
         advance()
+        noteDatabase(token)
         while token.keyword.precedesKindOfObject {
             if token.keyword == .temp || token.keyword == .temporary {
                 raise(to: .sessionState, "creates something temporary")
