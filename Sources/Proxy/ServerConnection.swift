@@ -251,6 +251,13 @@ final class ServerConnection: StreamOwner {
         }
     }
 
+    /// The clients' names of a statement whose Parse is not answered.
+    func namesBeingPrepared(as name: [UInt8]) -> [[UInt8]] {
+        pending.compactMap { operation in
+            if case .parse(_, let bytes, let statement) = operation, statement.name == name { bytes } else { nil }
+        }
+    }
+
     func popPending() -> PendingOperation? {
         guard pendingHead < pending.count else { return nil }
         let operation = pending[pendingHead]

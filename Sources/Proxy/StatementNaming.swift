@@ -9,6 +9,7 @@ struct StatementNaming {
     /// What becomes of a message.
     private struct Edit {
         var message: Range<Int>
+        var client: StatementName
         var name: Range<Int>
         /// Its statement, whose name takes the place of the client's; `nil` leaves the message as it is.
         var statement: SharedStatement?
@@ -57,6 +58,7 @@ struct StatementNaming {
             edits.append(
                 Edit(
                     message: operation.message,
+                    client: operation.statement,
                     name: operation.name,
                     statement: statement,
                     ahead: start..<writer.bytes.count
@@ -167,10 +169,9 @@ struct StatementNaming {
         }
     }
 
-    /// What the client calls a statement of the unit last prepared, which stands at the start of `unit` still.
-    func clientName(of name: [UInt8], in unit: RawSpan, for session: Session) -> [UInt8]? {
-        guard owner == session.serial else { return nil }
-        return edits.first { $0.statement?.name == name && $0.name.upperBound <= unit.byteCount }.map { unit.array($0.name) }
+    /// Whether the unit that was prepared last is this session's, and refers to this statement.
+    func refers(to name: [UInt8], of session: Session) -> Bool {
+        owner == session.serial && edits.contains { $0.client == StatementName(name.span.bytes) }
     }
 
     /// Sends the unit with its edits.
