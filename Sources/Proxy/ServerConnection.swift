@@ -251,6 +251,18 @@ final class ServerConnection: StreamOwner {
         }
     }
 
+    /// The statement that messages under way give a name; `.some(nil)` when they close it.
+    func definitionUnderWay(of name: StatementName) -> SharedStatement?? {
+        for operation in pending[min(pendingHead, pending.count)...].reversed() {
+            switch operation {
+            case .parse(name, _, let statement): return .some(statement)
+            case .closeStatement(name, _): return .some(nil)
+            default: continue
+            }
+        }
+        return nil
+    }
+
     /// The clients' names of a statement whose Parse is not answered.
     func namesBeingPrepared(as name: [UInt8]) -> [[UInt8]] {
         pending.compactMap { operation in

@@ -401,7 +401,7 @@ extension Session {
             isSticky = server.role == .primary
         }
         if unit.traits.contains(.asksSequence) { functions?.asksSequences = true }
-        if unit.executes >= .write, !isSetting { server.sequenceUser = serial }
+        if unit.traits.contains(.mayTakeFromSequence) || unit.isOpaque { server.sequenceUser = serial }
         if unit.executes == .sessionState {
             transaction.names.formUnion(SettingNames.dotted(in: client.unread.bytes.extracting(0..<unit.length)))
             if !isSetting { server.settingsUser = serial }
@@ -455,13 +455,19 @@ extension Session {
 
     /// A message longer than a buffer passes unseen, and its unit goes to the primary.
     private func beginOversized(_ known: RequestUnit) {
-        let bytes = client.unread.bytes
         var unit = known
-        let type = bytes.byte(at: known.length)
+        unit.isOpaque = true
+        guard known.length == 0 else {
+            // The whole messages ahead of it make room.
+            unit.ending = .flush
+            begin(unit)
+            return
+        }
+        let bytes = client.unread.bytes
+        let type = bytes.byte(at: 0)
         if type == FrontendMessage.query.rawValue || type == FrontendMessage.functionCall.rawValue {
             unit.execute(.sessionState)
             unit.isSimpleQuery = type == FrontendMessage.query.rawValue
-            unit.isOpaque = true
             passThrough = PassThrough(ending: .message)
         } else {
             oversizedName = requests.readOversized(bytes, into: &unit, statements: statements)
@@ -469,9 +475,8 @@ extension Session {
             if oversizedName?.isEmpty == false { hasUnseenNames = true }
             if oversizedName?.isEmpty == true { statements.removeUnnamed() }
             unit.ending = .flush
-            passThrough = PassThrough(ending: .oversized, behind: known.length)
+            passThrough = PassThrough(ending: .oversized)
         }
-        unit.length = 0
         if current != nil, let server {
             current?.unit.executes = max(current?.unit.executes ?? .empty, unit.executes)
             note(unit, on: server)

@@ -67,9 +67,14 @@ struct StatementNaming {
         }
     }
 
-    private func definition(of name: StatementName, _ session: Session) -> SharedStatement? {
+    private func definition(
+        of name: StatementName,
+        _ session: Session,
+        _ server: ServerConnection
+    ) -> SharedStatement? {
         for entry in defined.reversed() where entry.name == name { return entry.statement }
-        return session.statements.statement(name)
+        // The unit may go on behind messages that are not answered yet.
+        return server.definitionUnderWay(of: name) ?? session.statements.statement(name)
     }
 
     private func expect(_ operation: ServerConnection.PendingOperation, on server: ServerConnection) -> SharedStatement? {
@@ -98,7 +103,7 @@ struct StatementNaming {
             // SQL's PREPARE has taken it, or a Parse that was not seen: the server is to refuse it, in its own words.
             return expect(.parseAsNamed(bytes), on: server)
         }
-        guard definition(of: name, session) == nil else {
+        guard definition(of: name, session, server) == nil else {
             // The server is to refuse it likewise: so the name has to be there.
             writer.message(.parse) {
                 $0.raw(bytes)
@@ -130,7 +135,7 @@ struct StatementNaming {
             useUnnamed(session, server)
             return nil
         }
-        guard let statement = definition(of: name, session) else { return nil }
+        guard let statement = definition(of: name, session, server) else { return nil }
         if !server.prepared.use(statement) {
             statement.appendParse(to: &writer)
             server.pending.append(.injectedParse(statement))

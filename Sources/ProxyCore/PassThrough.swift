@@ -29,10 +29,8 @@ package struct PassThrough: Sendable {
     package private(set) var remaining = 0
     private var presentIsLast = false
     private var hasEndedCopy = false
-    /// - Parameter count: bytes of whole messages that go ahead.
-    package init(ending: Ending, behind count: Int = 0) {
+    package init(ending: Ending) {
         self.ending = ending
-        remaining = count
     }
 
     /// Takes the client's unread bytes, as many as belong here.

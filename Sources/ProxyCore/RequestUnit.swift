@@ -189,7 +189,7 @@ package struct RequestUnitReader: Sendable {
         return .incomplete(unit)
     }
 
-    /// Takes the message behind `unit`, which is longer than what can be read of it, into the unit: a Bind or a Parse.
+    /// Takes the message at the start of `bytes`, which is longer than what can be read of it, into the unit.
     ///
     /// - Returns: the name of the statement that it prepares; `nil` when it prepares none.
     package mutating func readOversized(
@@ -197,11 +197,9 @@ package struct RequestUnitReader: Sendable {
         into unit: inout RequestUnit,
         statements: borrowing PreparedStatements
     ) -> [UInt8]? {
-        let start = unit.length
-        unit.isOpaque = true
-        guard let header = MessageHeader(bytes, at: start) else { return nil }
-        let nameStart = start + MessageHeader.size
-        let message = start..<start + header.totalSize
+        guard let header = MessageHeader(bytes, at: 0) else { return nil }
+        let nameStart = MessageHeader.size
+        let message = 0..<header.totalSize
         switch FrontendMessage(rawValue: header.type) {
         case .bind:
             guard let portalEnd = bytes.terminator(from: nameStart, before: bytes.byteCount),

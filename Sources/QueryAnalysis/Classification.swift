@@ -42,6 +42,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let changesDatabases = StatementTraits(rawValue: 4)
     /// Leaves what not even DISCARD ALL takes back: a library, the seed of `random()`.
     package static let cannotBeDiscarded = StatementTraits(rawValue: 8)
+    /// May take a value from a sequence, for which the session may ask later.
+    package static let mayTakeFromSequence = StatementTraits(rawValue: 16)
 }
 
 /// The verdict on one query string.

@@ -165,6 +165,7 @@ extension StatementClassifier {
             previous = .into
         case .insert, .update, .delete, .merge:
             raise(to: .write, "has a data-modifying part")
+            traits.insert(.mayTakeFromSequence)
             scan.isBeforeTarget = keyword == .insert || keyword == .merge
         case .for:
             let isLock = token.keyword == .update || token.keyword == .share
@@ -244,6 +245,7 @@ extension StatementClassifier {
     private mutating func call(_ token: Token, _ scan: Scan) {
         let name = lexer.name(token)
         guard let effect = functions.effect(of: name) else {
+            traits.insert(.mayTakeFromSequence)
             if scan.scope == .alteration || (scan.previous != .dot && token.entry.traits.contains(.opensClause)) {
                 return
             }
@@ -259,8 +261,11 @@ extension StatementClassifier {
             }
         case .primaryRead, .transactionControl, .transactionEnd, .beginReadOnly, .begin:
             raise(to: .primaryRead, "calls \(name), which means something else on a standby")
-        case .write: raise(to: .write, "calls the volatile function \(name)")
+        case .write:
+            traits.insert(.mayTakeFromSequence)
+            raise(to: .write, "calls the volatile function \(name)")
         case .sessionState:
+            traits.insert(.mayTakeFromSequence)
             if name == "set_config", isLocalSetting(), !functions.isUsersVolatile(name) {
                 raise(to: .primaryRead, "sets something for the transaction")
             } else {

@@ -105,6 +105,9 @@ struct StatementClassifier {
             scan(.query)
         case .session:
             let name = firstWord
+            if lexer.matches(token, "execute") || lexer.matches(token, "do") || lexer.matches(token, "call") {
+                traits.insert(.mayTakeFromSequence)
+            }
             if lexer.matches(token, "execute") || lexer.matches(token, "deallocate") {
                 traits.insert(.namesStatements)
             } else if lexer.matches(token, "load") {
@@ -183,6 +186,7 @@ struct StatementClassifier {
         advance()
         if isFrom {
             raise(to: .write, "COPY FROM is not a read")
+            traits.insert(.mayTakeFromSequence)
         } else if token.keyword != .stdout {
             raise(to: .write, "COPY to a file or program is not a read")
         }
