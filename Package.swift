@@ -122,26 +122,31 @@ let package = Package(
             linkerSettings: [staticRuntime]
         ),
 
-        tests("BalancingTests", ["Balancing"]),
-        tests("QueryAnalysisTests", ["QueryAnalysis", "CPGQuery"]),
-        tests("PostgresWireTests", ["PostgresWire"]),
-        tests("PostgresAuthTests", ["PostgresAuth", crypto]),
+        // What several targets of tests share, and nothing else.
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        tests("BalancingTests", ["Balancing", "TestSupport"]),
+        tests("QueryAnalysisTests", ["QueryAnalysis", "CPGQuery", "TestSupport"]),
+        tests("PostgresWireTests", ["PostgresWire", "TestSupport"]),
+        tests("PostgresAuthTests", ["PostgresAuth", "TestSupport", crypto]),
         tests("TopologyTests", ["Topology"]),
-        tests("HostBasedAuthenticationTests", ["HostBasedAuthentication"]),
-        tests("ConfigurationFileTests", ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore"]),
+        tests("HostBasedAuthenticationTests", ["HostBasedAuthentication", "TestSupport"]),
+        tests("ConfigurationFileTests", ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore", "TestSupport"]),
         tests(
             "ProxyCoreTests",
-            ["HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
+            [
+                "HostBasedAuthentication", "PostgresAuth", "PostgresClient", "PostgresWire", "ProxyCore",
+                "QueryAnalysis", "Replication", "TestSupport", "Topology", logging,
+            ]
         ),
-        tests("ReactorTests", ["Reactor"]),
-        tests("TransportSecurityTests", ["TransportSecurity"]),
+        tests("ReactorTests", ["Reactor", "TestSupport"]),
+        tests("TransportSecurityTests", ["TransportSecurity", "TestSupport"]),
         // These run the program itself, too, which is built with all targets. They don't depend on it: that would link
         // them as it is linked, and the static libraries lack `Testing`.
         tests("ArchiveTests", ["Archive"]),
         tests("ReplicationTests", ["Archive", "PostgresClient", "Replication", "Topology", logging]),
         .testTarget(
             name: "EndpointTests",
-            dependencies: ["HostBasedAuthentication", "PostgresClient"],
+            dependencies: ["HostBasedAuthentication", "PostgresClient", "TestSupport"],
             exclude: ["Clients"],
             swiftSettings: settings
         ),

@@ -1,6 +1,7 @@
 import ConfigurationFile
 import HostBasedAuthentication
 import ProxyCore
+import TestSupport
 import Testing
 
 /// Files that a configuration may name.

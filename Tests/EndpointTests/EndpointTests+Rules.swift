@@ -1,6 +1,7 @@
 import Foundation
 import HostBasedAuthentication
 import PostgresClient
+import TestSupport
 import Testing
 
 /// The rules of `pg_hba.conf`, beside what PostgreSQL makes of the same lines.

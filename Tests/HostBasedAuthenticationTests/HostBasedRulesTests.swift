@@ -1,4 +1,5 @@
 import HostBasedAuthentication
+import TestSupport
 import Testing
 
 struct HostBasedRulesTests {

@@ -1,4 +1,5 @@
 import PostgresAuth
+import TestSupport
 import Testing
 
 /// SCRAM-SHA-256-PLUS: the exchange is bound to the TLS connection it comes by.

@@ -1,4 +1,5 @@
 import PostgresAuth
+import TestSupport
 import Testing
 
 struct SCRAMVerifierTests {

@@ -1,5 +1,6 @@
 import PostgresWire
 import ProxyCore
+import TestSupport
 import Testing
 
 struct AnswerReaderTests {

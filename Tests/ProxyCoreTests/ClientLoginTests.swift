@@ -1,6 +1,7 @@
 import PostgresAuth
 import PostgresWire
 import ProxyCore
+import TestSupport
 import Testing
 
 struct ClientLoginTests {

@@ -75,10 +75,10 @@ struct EncryptionTests {
             _ = login.send(LoginTranscript.sslRequest)
             login.machine.secured(ClientTransport(isEncrypted: true, channelBinding: [1, 2, 3]))
             _ = login.send(StartupMessage(user: "ann", database: "shop").packet)
-            let offer = login.machine.verifierFound(verifier.text, secret: [1], random: Array(1...18))
+            let (offer, _) = login.found(verifier.text)
             var expected = MessageWriter()
             expected.authenticationSASL(["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"])
-            #expect(offer == expected.bytes)
+            #expect(offer == .ask(expected.bytes))
 
             var client = SCRAMClient(credential: .password("pencil"), clientNonce: Array("abc".utf8))
             var first = MessageWriter()
@@ -101,7 +101,7 @@ struct EncryptionTests {
         _ = login.send(LoginTranscript.sslRequest)
         login.machine.secured(ClientTransport(isEncrypted: true, channelBinding: [1, 2, 3]))
         _ = login.send(StartupMessage(user: "ann", database: "shop").packet)
-        _ = login.machine.verifierFound(nil, secret: [1], random: Array(1...18))
+        _ = login.found(nil)
         var first = MessageWriter()
         first.saslInitialResponse(mechanism: "SCRAM-SHA-256", Array("y,,n=,r=abc".utf8))
         #expect(login.send(first.bytes) == .refuse(.invalidAuthorization))
@@ -111,7 +111,7 @@ struct EncryptionTests {
     func noChannel() {
         var login = LoginTranscript()
         _ = login.send(StartupMessage(user: "ann", database: "shop").packet)
-        _ = login.machine.verifierFound(nil, secret: [1], random: Array(1...18))
+        _ = login.found(nil)
         var first = MessageWriter()
         first.saslInitialResponse(mechanism: "SCRAM-SHA-256-PLUS", Array("p=tls-server-end-point,,n=,r=abc".utf8))
         #expect(login.send(first.bytes) == .refuse(.protocolViolation))
@@ -182,7 +182,7 @@ struct EncryptionTests {
         ]
     )
     func nodeLogin(transport: ServerTransport, offersBinding: Bool, mechanism: String, header: String) {
-        var login = ServerLogin(credential: .password("pencil"), random: Array(1...18))
+        var login = ServerLogin(credential: LoginCredential(password: "pencil"), role: "ann", random: Array(1...18))
         login.transport = transport
         var offer = MessageWriter()
         offer.authenticationSASL((offersBinding ? ["SCRAM-SHA-256-PLUS"] : []) + ["SCRAM-SHA-256"])

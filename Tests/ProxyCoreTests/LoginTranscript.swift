@@ -2,6 +2,7 @@ import HostBasedAuthentication
 import PostgresAuth
 import PostgresWire
 import ProxyCore
+import TestSupport
 
 /// What `ClientLogin` says, as far as a transcript compares it.
 enum LoginAnswer: Equatable {
@@ -75,6 +76,8 @@ struct LoginTranscript: ~Copyable {
         case .reply(let reply, let consumed): (.reply(reply, consumed: consumed), nil)
         case .lookUpVerifier(let role, let consumed): (.lookUpVerifier(role: role, consumed: consumed), nil)
         case .cancel(let key): (.cancel(key), nil)
+        case .encrypt(let reply, let consumed, let isDirect):
+            (.encrypt(reply, consumed: consumed, isDirect: isDirect), nil)
         }
     }
 

@@ -1,5 +1,6 @@
 import PostgresWire
 import ProxyCore
+import QueryAnalysis
 
 /// Messages of a client and of a server, for transcripts.
 enum Frontend {
@@ -13,6 +14,8 @@ enum Frontend {
     static func parse(_ name: String, _ sql: String) -> [UInt8] {
         message(.parse, string(name) + string(sql) + [0, 0])
     }
+    /// What stands behind the name in a Parse message.
+    static func content(_ sql: String) -> [UInt8] { string(sql) + [0, 0] }
     static func bind(_ statement: String, portal: String = "") -> [UInt8] {
         message(.bind, string(portal) + string(statement) + [0, 0, 0, 0, 0, 0])
     }
@@ -46,17 +49,6 @@ func string(_ text: String) -> [UInt8] { Array(text.utf8) + [0] }
 /// A statement's name as a key.
 func name(_ text: String) -> StatementName { StatementName(Array(text.utf8).span.bytes) }
 
-extension SeededGenerator {
-    /// Cuts `count` bytes into parts of random sizes; the ends of the parts, in order.
-    mutating func cuts(_ count: Int, largest: Int) -> [Int] {
-        var ends: [Int] = []
-        while (ends.last ?? 0) < count {
-            ends.append(min(count, (ends.last ?? 0) + Int.random(in: 1...largest, using: &self)))
-        }
-        return ends
-    }
-}
-
 // Machines take spans, transcripts are arrays.
 
 extension AnswerReader {
@@ -71,4 +63,15 @@ extension AnswerReader {
 
 extension PassThrough {
     mutating func scan(_ bytes: some Sequence<UInt8>) -> Scan { scan(Array(bytes).span.bytes) }
+}
+
+extension SharedStatements {
+    mutating func statement(
+        _ content: [UInt8],
+        settings: UInt64 = 0,
+        effect: StatementEffect = .read,
+        traits: StatementTraits = []
+    ) -> SharedStatement {
+        statement(content.span.bytes, settings: settings, effect: effect, traits: traits)
+    }
 }

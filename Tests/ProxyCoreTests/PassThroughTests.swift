@@ -1,5 +1,6 @@
 import PostgresWire
 import ProxyCore
+import TestSupport
 import Testing
 
 struct PassThroughTests {
@@ -22,10 +23,69 @@ struct PassThroughTests {
         check(Frontend.flush + Frontend.sync + Frontend.copyDone, .copy(isExtended: false))
     }
 
-    @Test("behind an extended copy comes a Sync; one inside the copy does not count")
+    @Test("the end of an extended copy ends it, for its unit goes on; a Sync inside the copy does not count")
     func extendedCopy() {
-        check(Frontend.copyData("a") + Frontend.sync + Frontend.copyDone + Frontend.sync, .copy(isExtended: true))
-        check(Frontend.copyFail + Frontend.execute + Frontend.sync, .copy(isExtended: true))
+        check(Frontend.copyData("a") + Frontend.sync + Frontend.copyDone, .copy(isExtended: true))
+        check(Frontend.copyFail, .copy(isExtended: true))
+    }
+
+    @Test("one message of a unit ends with itself, and so does what goes ahead of it")
+    func oversized() {
+        check(Frontend.bind("s"), .oversized)
+        let head = Frontend.parse("s", "SELECT 1") + Frontend.describe(statement: "s")
+        check(head + Frontend.bind("s"), .oversized, behind: head.count)
+        check(head + Frontend.sync + Frontend.bind("s"), .oversized, behind: head.count + Frontend.sync.count)
+        check(head + Frontend.terminate + Frontend.bind("s"), .oversized, behind: head.count + Frontend.terminate.count)
+    }
+
+    @Test("when its unit has failed what is left of it, up to Sync, belongs to an oversized message; else nothing does")
+    func unitFailed() {
+        let message = Frontend.bind("s")
+        let rest = Frontend.execute + Frontend.sync
+        for cut in 0..<message.count {
+            var pass = PassThrough(ending: .oversized)
+            let first = pass.scan(message[..<cut])
+            #expect(!first.isOver)
+            pass.unitFailed()
+            #expect(pass.ending == .sync)
+            let scan = pass.scan(message[first.count...] + rest + Frontend.query("SELECT 2"))
+            #expect(scan.isOver && first.count + scan.count == message.count + rest.count, "cut at \(cut)")
+        }
+        for ending in [.message, .sync, .copy(isExtended: false), .copy(isExtended: true)] as [PassThrough.Ending] {
+            var pass = PassThrough(ending: ending)
+            pass.unitFailed()
+            #expect(pass.ending == ending)
+        }
+    }
+
+    @Test("an answer that is complete leaves the rest of the present message, and nothing between messages")
+    func answerEnded() {
+        let data = Frontend.copyData("abc")
+        for cut in 0...data.count {
+            var pass = PassThrough(ending: .copy(isExtended: false))
+            let first = pass.scan(data[..<cut])
+            let isBetween = first.count == 0 || first.count == data.count
+            #expect(pass.answerEnded() == isBetween, "cut at \(cut)")
+            guard !isBetween else { continue }
+            let scan = pass.scan(data[first.count...] + Frontend.query("SELECT 1"))
+            #expect(scan.isOver && first.count + scan.count == data.count, "cut at \(cut)")
+        }
+    }
+
+    @Test("a copy that begins while a unit passes ends with CopyDone; one whose end has passed already ends nothing")
+    func copyBegan() {
+        var pass = PassThrough(ending: .sync)
+        #expect(!pass.scan(Frontend.execute + Frontend.copyData("a")).isOver)
+        pass.copyBegan(isExtended: true)
+        #expect(pass.ending == .copy(isExtended: true))
+        let scan = pass.scan(Frontend.sync + Frontend.copyDone + Frontend.sync)
+        #expect(scan.isOver && scan.count == Frontend.sync.count + Frontend.copyDone.count)
+
+        var late = PassThrough(ending: .sync)
+        #expect(!late.scan(Frontend.execute + Frontend.copyDone).isOver)
+        late.copyBegan(isExtended: true)
+        #expect(late.ending == .sync)
+        #expect(late.scan(Frontend.sync).isOver)
     }
 
     @Test("after a failed copy what is left of the message is dropped, or of the extended unit")
@@ -53,18 +113,6 @@ struct PassThroughTests {
         #expect(unit.ending == .sync)
     }
 
-    @Test("what changes the prepared statements is noticed")
-    func changesNames() {
-        for (bytes, changes) in [
-            (Frontend.parse("s", "SELECT 1"), true), (Frontend.close(statement: "s"), true),
-            (Frontend.query("x"), true),
-            (Frontend.bind("s"), false), (Frontend.copyData("x"), false), (Frontend.execute, false),
-        ] {
-            var pass = PassThrough(ending: .sync)
-            #expect(pass.scan(bytes).changesNames == changes)
-        }
-    }
-
     @Test("Terminate and what is no message end it, and what stands before them is still passed on")
     func endings() {
         let head = Frontend.copyData("a")
@@ -83,7 +131,9 @@ struct PassThroughTests {
     func randomBytes() {
         var random = SeededGenerator()
         let types: [UInt8] = Array("BCDEFHPQSXcdfpz".utf8)
-        let endings: [PassThrough.Ending] = [.message, .sync, .copy(isExtended: false), .copy(isExtended: true)]
+        let endings: [PassThrough.Ending] = [
+            .message, .oversized, .sync, .copy(isExtended: false), .copy(isExtended: true),
+        ]
         for _ in 0..<100_000 {
             var pass = PassThrough(ending: endings.randomElement(using: &random) ?? .message)
             for _ in 0..<3 {
@@ -92,17 +142,28 @@ struct PassThroughTests {
                 let bytes = [types.randomElement(using: &random) ?? 0, 0, 0, 0, length] + body
                 let scan = pass.scan(bytes)
                 #expect((0...bytes.count).contains(scan.count) && pass.remaining >= 0, "seed \(random.seed)")
-                if Int.random(in: 0..<8, using: &random) == 0 { _ = pass.copyFailed() }
+                switch Int.random(in: 0..<16, using: &random) {
+                case 0: _ = pass.copyFailed()
+                case 1: pass.unitFailed()
+                case 2: pass.copyBegan(isExtended: Bool.random(using: &random))
+                case 3: _ = pass.answerEnded()
+                default: break
+                }
             }
         }
     }
 
     /// All of `bytes` belongs to it and nothing behind, whole and at every cut, and cut at random.
-    private func check(_ bytes: [UInt8], _ ending: PassThrough.Ending, _ location: SourceLocation = #_sourceLocation) {
+    private func check(
+        _ bytes: [UInt8],
+        _ ending: PassThrough.Ending,
+        behind count: Int = 0,
+        _ location: SourceLocation = #_sourceLocation
+    ) {
         var random = SeededGenerator()
         let behind = Frontend.query("SELECT 2")
         for cut in 0..<bytes.count {
-            var pass = PassThrough(ending: ending)
+            var pass = PassThrough(ending: ending, behind: count)
             let first = pass.scan(bytes[..<cut])
             #expect(!first.isOver && first.count <= cut && first.violation == nil, sourceLocation: location)
             let second = pass.scan((bytes[first.count...] + behind))
@@ -113,7 +174,7 @@ struct PassThroughTests {
             )
         }
         for _ in 0..<200 {
-            var pass = PassThrough(ending: ending)
+            var pass = PassThrough(ending: ending, behind: count)
             var start = 0
             for end in random.cuts(bytes.count, largest: 9) {
                 let scan = pass.scan(bytes[start..<end])

@@ -1,6 +1,7 @@
 import PostgresWire
 import ProxyCore
 import QueryAnalysis
+import TestSupport
 import Testing
 
 struct RequestUnitTests {
@@ -18,16 +19,18 @@ struct RequestUnitTests {
         let unit = read(bytes).unit
         #expect(unit?.length == bytes.count)
         #expect(unit?.ending == .ready)
-        #expect(unit?.isSimpleQuery == true)
-        #expect(unit?.effect == effect)
+        #expect(unit?.isSimpleQuery == true && unit?.isAlone == true)
+        #expect(unit?.effect == effect && unit?.executes == effect)
         #expect(read(bytes + Frontend.query("DROP TABLE t")).unit == unit)
     }
 
     @Test("a function call is a unit that may do anything")
     func functionCall() {
         let bytes = Frontend.message(.functionCall, [0, 0, 0, 1])
-        #expect(read(bytes).unit?.effect == .sessionState)
-        #expect(read(bytes).unit?.length == bytes.count)
+        let unit = read(bytes).unit
+        #expect(unit?.effect == .sessionState && unit?.executes == .sessionState)
+        #expect(unit?.isAlone == true && unit?.isSimpleQuery == false)
+        #expect(unit?.length == bytes.count)
     }
 
     @Test("a query text that does not end where its message ends is for the primary to refuse")
@@ -35,7 +38,7 @@ struct RequestUnitTests {
         for body in [[], [0x53], [0x53, 0, 0x53], [0x53, 0, 0]] as [[UInt8]] {
             let unit = read(Frontend.message(.query, body)).unit
             #expect(unit?.isOpaque == true)
-            #expect(unit?.effect == .write)
+            #expect(unit?.effect == .write && unit?.executes == .write)
             #expect(unit?.length == body.count + 5)
         }
     }
@@ -58,12 +61,38 @@ struct RequestUnitTests {
     @Test("extended messages are a unit up to Sync, with the greatest effect of all")
     func extended() {
         let bytes = Frontend.extended("SELECT 1")
-        let unit = read(bytes + Frontend.query("SELECT 2")).unit
-        #expect(unit == expected(bytes, .read))
+        #expect(read(bytes + Frontend.query("SELECT 2")).unit == expected(bytes, .read, executes: .read, binds: 1))
         let two =
             Frontend.parse("", "SELECT 1") + Frontend.bind("") + Frontend.execute + Frontend.extended("DELETE FROM t")
-        #expect(read(two).unit == expected(two, .write))
+        #expect(read(two).unit == expected(two, .write, executes: .write, binds: 2))
         #expect(read(Frontend.sync).unit == expected(Frontend.sync, .empty))
+    }
+
+    @Test("a Parse alone executes nothing, wherever its statement would have to go")
+    func parseExecutesNothing() {
+        for (sql, effect) in [
+            ("SELECT 1", .read), ("DELETE FROM t", .write), ("SET a = b", .sessionState), ("", .empty),
+        ] as [(String, StatementEffect)] {
+            let bytes = Frontend.parse("", sql) + Frontend.describe(statement: "") + Frontend.sync
+            #expect(read(bytes).unit == expected(bytes, effect))
+            let bound = Frontend.parse("", sql) + Frontend.bind("") + Frontend.sync
+            #expect(read(bound).unit == expected(bound, effect, executes: effect, binds: 1))
+        }
+        let both = Frontend.parse("w", "DELETE FROM t") + Frontend.extended("SELECT 1")
+        #expect(read(both).unit == expected(both, .write, executes: .read, binds: 1, hasNames: true))
+    }
+
+    @Test("traits are those of what is executed, and of what a simple query says")
+    func traits() {
+        let prepares = Frontend.parse("", "EXECUTE a")
+        #expect(read(prepares + Frontend.sync).unit?.traits == [])
+        #expect(read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == .namesStatements)
+        let simple = read(Frontend.query("DROP DATABASE d; LOAD 'x'")).unit
+        #expect(simple?.traits == [.changesDatabases, .cannotBeDiscarded])
+        var statements = PreparedStatements()
+        statements.define("s", .primaryRead, .asksSequence)
+        #expect(read(Frontend.bind("s") + Frontend.sync, statements).unit?.traits == .asksSequence)
+        #expect(read(Frontend.describe(statement: "s") + Frontend.sync, statements).unit?.traits == [])
     }
 
     @Test("Flush ends a unit when nothing stands behind it, and not when more has come already")
@@ -74,7 +103,28 @@ struct RequestUnitTests {
         #expect(read(head) == .unit(unit))
         #expect(read(head + Frontend.bind("").dropLast()) == .unit(unit))
         let whole = head + Frontend.bind("") + Frontend.execute + Frontend.sync
-        #expect(read(whole).unit == expected(whole, .read))
+        #expect(read(whole).unit == expected(whole, .read, executes: .read, binds: 1))
+    }
+
+    @Test("operations behind the last Flush belong to the next unit")
+    func operationsUpToFlush() {
+        let head = Frontend.parse("a", "SELECT 1") + Frontend.flush + Frontend.parse("b", "SELECT 2") + Frontend.flush
+        let tail = Frontend.bind("a") + Frontend.execute
+        var reader = RequestUnitReader()
+        let statements = PreparedStatements()
+        guard
+            case .unit(let unit) = reader.read(
+                (head + tail).span.bytes,
+                statements: statements,
+                functions: FunctionCatalog()
+            )
+        else {
+            Issue.record("no unit")
+            return
+        }
+        #expect(unit.ending == .flush && unit.length == head.count)
+        #expect(reader.operations.map(\.statement) == [name("a"), name("b")])
+        #expect(reader.operations.allSatisfy { $0.message.upperBound <= head.count })
     }
 
     @Test("a query behind messages without Sync belongs to their implicit transaction")
@@ -83,39 +133,51 @@ struct RequestUnitTests {
         for tail in [
             Frontend.query("SELECT 2"), Frontend.message(.functionCall, [0]), Frontend.terminate, Frontend.copyDone,
         ] {
-            var unit = expected(head, .read)
+            var unit = expected(head, .read, executes: .read, binds: 1)
             unit.ending = .flush
             #expect(read(head + tail) == .unit(unit))
         }
     }
 
-    @Test("a named statement is noticed when it is parsed and when it is closed")
+    @Test("a named statement is noticed when it is parsed and when it is referred to")
     func namedStatements() {
-        let unnamed = Frontend.parse("", "SELECT 1") + Frontend.close(statement: "") + Frontend.close(portal: "p")
-        #expect(read(unnamed + Frontend.sync).unit?.changesNames == false)
-        #expect(read(Frontend.parse("s", "SELECT 1") + Frontend.sync).unit?.changesNames == true)
-        #expect(read(Frontend.close(statement: "s") + Frontend.sync).unit?.changesNames == true)
+        let unnamed = Frontend.parse("", "SELECT 1") + Frontend.bind("", portal: "p") + Frontend.close(portal: "p")
+        #expect(read(unnamed + Frontend.sync).unit?.hasNames == false)
+        for bytes in [Frontend.parse("s", "SELECT 1"), Frontend.bind("s"), Frontend.describe(statement: "s")] {
+            #expect(read(bytes + Frontend.sync).unit?.hasNames == true)
+        }
     }
 
     @Test("what a unit does to prepared statements is told in the order of its messages")
     func operations() {
-        let parse = Frontend.parse("s", "SELECT 1")
-        let unit =
-            Frontend.describe(statement: "known") + parse + Frontend.bind("s") + Frontend.close(statement: "s")
-            + Frontend.close(portal: "p") + Frontend.describe(portal: "p") + Frontend.sync
-        let start = Frontend.describe(statement: "known").count
+        let messages: [(bytes: [UInt8], kind: StatementOperation.Kind?, name: String)] = [
+            (Frontend.describe(statement: "known"), .describe, "known"),
+            (Frontend.parse("s", "SELECT 1"), .parse(.read, []), "s"),
+            (Frontend.parse("", "EXECUTE x"), .parse(.sessionState, .namesStatements), ""),
+            (Frontend.bind("s", portal: "p"), .bind, "s"),
+            (Frontend.execute, nil, ""),
+            (Frontend.close(statement: "s"), .close, "s"),
+            (Frontend.close(portal: "p"), .closePortal, "p"),
+            (Frontend.describe(portal: "p"), nil, ""),
+            (Frontend.sync, nil, ""),
+        ]
+        let unit = messages.flatMap(\.bytes)
         var reader = RequestUnitReader()
         var statements = PreparedStatements()
         statements.define("known", .read)
         _ = reader.read(unit.span.bytes, statements: statements, functions: FunctionCatalog())
-        #expect(
-            reader.operations == [
-                .use(name("known")),
-                .parse(name("s"), name: start + 5..<start + 6, message: start..<start + parse.count, effect: .read),
-                .closeStatement(name("s")),
-                .closePortal,
-            ]
-        )
+        var operations = reader.operations[...]
+        var start = 0
+        for message in messages {
+            defer { start += message.bytes.count }
+            guard let kind = message.kind else { continue }
+            let operation = operations.popFirst()
+            #expect(operation?.kind == kind)
+            #expect(operation?.statement == name(message.name))
+            #expect(operation.map { Array(unit[$0.name]) } == Array(message.name.utf8))
+            #expect(operation?.message == start..<start + message.bytes.count)
+        }
+        #expect(operations.isEmpty)
         _ = reader.read(Frontend.query("SELECT 1").span.bytes, statements: statements, functions: FunctionCatalog())
         #expect(reader.operations.isEmpty)
     }
@@ -128,11 +190,11 @@ struct RequestUnitTests {
         statements.define("", .begin)
         for (name, effect) in [("r", .read), ("w", .write), ("", .begin)] as [(String, StatementEffect)] {
             let unit = read(Frontend.bind(name) + Frontend.execute + Frontend.sync, statements).unit
-            #expect(unit?.effect == effect)
+            #expect(unit?.effect == effect && unit?.executes == effect)
             #expect(unit?.isOpaque == false)
         }
         let described = read(Frontend.describe(statement: "w") + Frontend.sync, statements).unit
-        #expect(described?.effect == .empty)
+        #expect(described?.effect == .write && described?.executes == .empty)
         let both = Frontend.bind("r") + Frontend.execute + Frontend.bind("w") + Frontend.execute + Frontend.sync
         #expect(read(both, statements).unit?.effect == .write)
     }
@@ -146,12 +208,71 @@ struct RequestUnitTests {
         }
     }
 
-    @Test("a statement that was closed in the same unit is not known any more")
-    func closedThenUsed() {
+    @Test("a statement parsed again in the same unit is the new one")
+    func parsedAgain() {
+        var statements = PreparedStatements()
+        statements.define("", .write)
+        let bytes = Frontend.extended("SELECT 1")
+        #expect(read(bytes, statements).unit == expected(bytes, .read, executes: .read, binds: 1))
+    }
+
+    // MARK: - Messages longer than a buffer
+
+    @Test("an oversized Bind executes what its statement does, on the primary")
+    func oversizedBind() {
+        var statements = PreparedStatements()
+        statements.define("r", .read)
+        statements.define("s", .sessionState, .namesStatements)
+        let head = Frontend.parse("", "SELECT 1")
+        let known = readOversized(head, Array(Frontend.bind("r").dropLast(3)), statements)
+        #expect(known.name == nil)
+        #expect(known.unit.isOpaque && known.unit.hasNames && known.unit.binds == 1)
+        #expect(known.unit.effect == .write && known.unit.executes == .read)
+        #expect(known.operations.map(\.kind) == [.parse(.read, []), .bind])
+        let message = head.count..<head.count + Frontend.bind("r").count
+        #expect(known.operations.last?.message == message, "the whole message, as far as it is not there, too")
+        let state = readOversized([], Array(Frontend.bind("s").dropLast(3)), statements)
+        #expect(state.unit.executes == .sessionState && state.unit.traits == .namesStatements)
+        let unknown = readOversized([], Array(Frontend.bind("x").dropLast(3)), statements)
+        #expect(unknown.unit.executes == .sessionState && unknown.operations.map(\.statement) == [name("x")])
+    }
+
+    @Test("of an oversized Parse the name is told, and nothing of its text")
+    func oversizedParse() {
+        for text in ["", "s", "a longer name"] {
+            let read = readOversized([], Array(Frontend.parse(text, "SELECT 1").dropLast(4)))
+            #expect(read.name == Array(text.utf8))
+            #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
+            #expect(read.operations.isEmpty)
+        }
+    }
+
+    @Test("an oversized Parse whose name is taken will be refused for it: it is told as an operation")
+    func oversizedParseOfTakenName() {
         var statements = PreparedStatements()
         statements.define("s", .read)
-        let unit = read(Frontend.close(statement: "s") + Frontend.bind("s") + Frontend.sync, statements).unit
-        #expect(unit?.changesNames == true)
+        let message = Frontend.parse("s", "SELECT 1")
+        let read = readOversized([], Array(message.dropLast(4)), statements)
+        #expect(read.name == nil && read.unit.isOpaque)
+        #expect(read.operations.map(\.kind) == [.parse(.write, [])])
+        #expect(read.operations.first?.statement == name("s"))
+        #expect(read.operations.first?.message == 0..<message.count)
+    }
+
+    @Test(
+        "an oversized message whose name is not to be seen, or of another type, may do anything",
+        arguments: [
+            Array(Frontend.parse("endless", "").prefix(9)), Array(Frontend.bind("endless", portal: "p").prefix(12)),
+            Array(Frontend.bind("", portal: "endless").prefix(9)), Array(Frontend.describe(statement: "s").dropLast()),
+            Array(Frontend.copyData("abc").dropLast()), Array(Frontend.execute.dropLast()),
+            Array(Frontend.parse("", "").prefix(5)), Array(Frontend.parse("", "").prefix(3)),
+        ]
+    )
+    func oversizedOther(bytes: [UInt8]) {
+        let read = readOversized([], bytes)
+        #expect(read.name == nil && read.operations.isEmpty)
+        #expect(read.unit.isOpaque)
+        #expect(read.unit.executes == .sessionState || bytes.count < MessageHeader.size)
     }
 
     // MARK: - Everything else
@@ -239,10 +360,39 @@ struct RequestUnitTests {
         return (0..<count).flatMap { _ in messages.randomElement(using: &random) ?? [] } + Frontend.sync
     }
 
-    private func expected(_ bytes: [UInt8], _ effect: StatementEffect) -> RequestUnit {
+    private func expected(
+        _ bytes: [UInt8],
+        _ effect: StatementEffect,
+        executes: StatementEffect = .empty,
+        binds: Int = 0,
+        hasNames: Bool = false
+    ) -> RequestUnit {
         var unit = RequestUnit(length: bytes.count, ending: .ready)
         unit.effect = effect
+        unit.executes = executes
+        unit.binds = binds
+        unit.hasNames = hasNames
         return unit
+    }
+
+    /// Reads a unit whose last message does not end within what can be read of it.
+    private func readOversized(
+        _ head: [UInt8],
+        _ cut: [UInt8],
+        _ statements: PreparedStatements = PreparedStatements()
+    ) -> (name: [UInt8]?, unit: RequestUnit, operations: [StatementOperation]) {
+        var reader = RequestUnitReader()
+        let bytes = head + cut
+        guard
+            case .incomplete(var unit) = reader.read(
+                bytes.span.bytes,
+                statements: statements,
+                functions: FunctionCatalog()
+            )
+        else { preconditionFailure("the unit is complete") }
+        #expect(unit.length == head.count)
+        let name = reader.readOversized(bytes.span.bytes, into: &unit, statements: statements)
+        return (name, unit, reader.operations)
     }
 
     private func read(_ bytes: [UInt8], _ statements: PreparedStatements = PreparedStatements())
@@ -259,12 +409,13 @@ extension RequestUnitReader.OnBytes {
 }
 
 extension PreparedStatements {
-    mutating func define(_ text: String, _ effect: StatementEffect) {
-        define(
-            name(text),
-            nameBytes: Array(text.utf8).span.bytes,
-            message: Frontend.parse(text, "").span.bytes,
-            effect: effect
-        )
+    mutating func define(_ text: String, _ effect: StatementEffect, _ traits: StatementTraits = []) {
+        if text.isEmpty {
+            let message = Frontend.parse("", "")
+            defineUnnamed(message.span.bytes, effect: effect, traits: traits, generation: 1)
+        } else {
+            var shared = SharedStatements(secret: [1, 2, 3, 4, 5])
+            define(name(text), Array(text.utf8), shared.statement(Frontend.content(""), effect: effect, traits: traits))
+        }
     }
 }

@@ -18,12 +18,12 @@ struct SessionRouteTests {
         #expect(route.destination(of: unit(effect), now: at(1)) == destination)
     }
 
-    @Test("what only the primary's connection knows goes there")
-    func primaryKnows() {
+    @Test("what is not known, or goes on, goes to the primary; names are known everywhere")
+    func unknown() {
         let route = SessionRoute(pinTime: .seconds(5))
         var names = unit(.read)
-        names.changesNames = true
-        #expect(route.destination(of: names, now: at(1)) == .primary(.namesStatement))
+        names.hasNames = true
+        #expect(route.destination(of: names, now: at(1)) == .anyReader)
         var opaque = unit(.read)
         opaque.isOpaque = true
         #expect(route.destination(of: opaque, now: at(1)) == .primary(.notProvenRead))
@@ -92,19 +92,40 @@ struct SessionRouteTests {
         #expect(route.destination(of: unit(.read), now: at(1)) == .anyReader)
     }
 
-    @Test("state in the server session keeps the session on the primary until DISCARD ALL")
+    @Test("what may leave state counts as a write, and nothing more: it can be made again elsewhere")
     func sessionState() {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.sessionState)
-        #expect(route.destination(of: unit(.read), now: at(0)) == .primary(.sessionState))
+        #expect(route.destination(of: unit(.read), now: at(0)) == .anyReader)
         route.answered(.idle, now: at(1))
-        #expect(route.destination(of: unit(.read), now: at(1_000)) == .primary(.sessionState))
+        #expect(route.destination(of: unit(.read), now: at(5)) == .primary(.pinned))
+        #expect(route.destination(of: unit(.read), now: at(6)) == .anyReader)
+    }
+
+    @Test("a setting and nothing else writes nothing")
+    func onlySet() {
+        var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.sessionState)
-        route.discardedAll()
-        route.answered(.idle, now: at(1_000))
-        #expect(!route.hasState)
-        #expect(route.destination(of: unit(.read), now: at(1_004)) == .primary(.pinned))
-        #expect(route.destination(of: unit(.read), now: at(1_005)) == .anyReader)
+        route.onlySet()
+        route.answered(.idle, now: at(1))
+        #expect(route.pinnedUntil == .distantPast)
+        route.sent(.write)
+        route.answered(.idle, now: at(2))
+        route.sent(.sessionState)
+        route.onlySet()
+        route.answered(.idle, now: at(3))
+        #expect(route.pinnedUntil == at(7))
+    }
+
+    @Test("in an encoding that the lexer cannot read nothing is proven")
+    func encoding() {
+        var route = SessionRoute(pinTime: .seconds(5))
+        route.hasASCIISafeEncoding = false
+        for effect in [.empty, .read, .beginReadOnly, .write] as [StatementEffect] {
+            #expect(route.destination(of: unit(effect), now: at(1)) == .primary(.encoding))
+        }
+        route.hasASCIISafeEncoding = true
+        #expect(route.destination(of: unit(.read), now: at(1)) == .anyReader)
     }
 }
 

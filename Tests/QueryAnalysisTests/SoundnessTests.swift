@@ -1,5 +1,5 @@
-import Glibc
 import QueryAnalysis
+import TestSupport
 import Testing
 
 /// Compares the classifier with PostgreSQL's own parser on statements nobody wrote.
@@ -7,8 +7,7 @@ import Testing
 /// A failure prints its seed; set `SLIPSTREAM_SEED` to run it again.
 @Suite("Soundness, by PostgreSQL's own parser")
 struct SoundnessTests {
-    private let seed =
-        getenv("SLIPSTREAM_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64.random(in: 0...UInt64.max)
+    private let seed = SeededGenerator().seed
 
     private func check(_ sql: String) -> (objection: String?, isPure: Bool, isRead: Bool, isValid: Bool) {
         let verdict = Classification.of(sql, functions: catalog)
