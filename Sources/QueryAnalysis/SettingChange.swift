@@ -38,41 +38,60 @@ private struct SettingReader {
                 advance()
                 return .resetAll
             }
-            if token.keyword == .time { return .reset(name: "timezone") }
+            if token.keyword == .time, !isDotted {
+                advance()
+                return lexer.matches(token, "zone") ? .reset(name: "timezone") : nil
+            }
             return name().map { .reset(name: $0) }
         }
         guard token.entry.start == .set else { return nil }
         advance()
         if lexer.matches(token, "session") { advance() }
-        if token.keyword == .time {
-            advance()
-            guard lexer.matches(token, "zone") else { return nil }
-            return value(of: "timezone")
+        // But `time.x`, say, is a setting like any, and so is `role`.
+        if !isDotted, !isAssigned {
+            if token.keyword == .time {
+                advance()
+                guard lexer.matches(token, "zone") else { return nil }
+                return value(of: "timezone")
+            }
+            if lexer.matches(token, "names") { return value(of: "client_encoding") }
+            if lexer.matches(token, "role") { return value(of: "role") }
         }
-        if lexer.matches(token, "names") { return value(of: "client_encoding") }
-        if lexer.matches(token, "role") { return value(of: "role") }
         guard let name = name(), token.keyword == .to || lexer.matches(token, "=") else { return nil }
         return value(of: name)
+    }
+
+    /// The present token is the first part of a name of several.
+    private var isDotted: Bool {
+        var lexer = lexer
+        return lexer.next().kind == .dot
+    }
+
+    /// TO or an equals sign comes next.
+    private var isAssigned: Bool {
+        var lexer = lexer
+        let next = lexer.next()
+        return next.keyword == .to || lexer.matches(next, "=")
     }
 
     /// What comes behind the present token is the value.
     private mutating func value(of name: String) -> SettingChange? {
         advance()
-        guard token.kind != .end, token.kind != .semicolon else { return nil }
+        guard token.kind != .end, token.kind != .semicolon, token.keyword != .from else { return nil }
         let isDefault = lexer.matches(token, "default") || (name == "timezone" && lexer.matches(token, "local"))
         return isDefault ? .reset(name: name) : .set(name: name)
     }
 
-    /// A setting's name, which is compared without regard to case even in quotes.
+    /// A setting's name, in which case does not count even in quotes.
     private mutating func name() -> String? {
         guard token.kind == .word || token.kind == .quotedIdentifier else { return nil }
-        var name = lexer.name(token).lowercased()
+        var name = SettingNames.folded(lexer.name(token))
         // Dotted ones are of an extension or of the application.
         advance()
         while token.kind == .dot {
             advance()
             guard token.kind == .word || token.kind == .quotedIdentifier else { return nil }
-            name += "." + lexer.name(token).lowercased()
+            name += "." + SettingNames.folded(lexer.name(token))
             advance()
         }
         // These are not of the session, or are more than a setting.

@@ -4,7 +4,7 @@ package enum SettingNames {
     ///
     /// It finds too many, columns among them: asking a server for a setting that does not exist does no harm.
     ///
-    /// - Returns: at most 64, in lower case.
+    /// - Returns: at most 64, as `folded` spells them.
     package static func dotted(in bytes: RawSpan) -> Set<String> {
         var names: Set<String> = []
         bytes.withUnsafeBytes { bytes in
@@ -20,13 +20,18 @@ package enum SettingNames {
                     if bytes[end] == dot { dots += 1 }
                     end += 1
                 }
-                if dots > 0, end - start <= 128 {
-                    names.insert(String(decoding: bytes[start..<end], as: UTF8.self).lowercased())
+                if dots > 0, end - start <= 128, let name = String(validating: bytes[start..<end], as: UTF8.self) {
+                    names.insert(folded(name))
                 }
                 start = end + 1
             }
         }
         return names
+    }
+
+    /// One spelling of a name: the server compares names of settings without regard to the case of ASCII letters.
+    package static func folded(_ name: String) -> String {
+        String(decoding: name.utf8.map(foldCase), as: UTF8.self)
     }
 
     private static let dot = UInt8(ascii: ".")
@@ -39,8 +44,10 @@ package enum SettingNames {
         byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")
     }
 
+    /// As the server has it but for `$`, which mostly ends a string here.
     private static func isWord(_ byte: UInt8) -> Bool {
         let letter = byte | 0x20
-        return (letter >= UInt8(ascii: "a") && letter <= UInt8(ascii: "z")) || isDigit(byte) || byte == UInt8(ascii: "_")
+        let isLetter = letter >= UInt8(ascii: "a") && letter <= UInt8(ascii: "z")
+        return isLetter || isDigit(byte) || byte == UInt8(ascii: "_") || byte >= 0x80
     }
 }

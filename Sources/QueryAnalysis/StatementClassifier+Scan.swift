@@ -244,6 +244,9 @@ extension StatementClassifier {
 
     private mutating func call(_ token: Token, _ scan: Scan) {
         let name = lexer.name(token)
+        if name == "pg_prepared_statement" { traits.insert(.namesStatements) }
+        if name == "currval" || name == "lastval" { traits.insert(.asksSequence) }
+        if name == "setseed" { traits.insert(.cannotBeDiscarded) }
         guard let effect = functions.effect(of: name) else {
             traits.insert(.mayTakeFromSequence)
             if scan.scope == .alteration || (scan.previous != .dot && token.entry.traits.contains(.opensClause)) {
@@ -251,8 +254,6 @@ extension StatementClassifier {
             }
             return raise(to: .sessionState, "calls \(name), which is not known here")
         }
-        if name == "currval" || name == "lastval" { traits.insert(.asksSequence) }
-        if name == "setseed" { traits.insert(.cannotBeDiscarded) }
         switch effect {
         case .empty: break
         case .read:

@@ -157,7 +157,9 @@ struct StatementClassifier {
         case .query: query()
         case .create: create()
         case .declare: declare()
-        case .session: simple(.sessionState, "explains what may leave state in the session")
+        case .session:
+            if lexer.matches(token, "execute") { traits.insert(.namesStatements) }
+            simple(.sessionState, "explains what may leave state in the session")
         case .change:
             raise(to: .write, "explains a write")
             scan(.query)

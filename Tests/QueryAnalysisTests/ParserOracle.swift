@@ -28,6 +28,22 @@ struct ParserOracle: ~Copyable {
         }
     }
 
+    /// Why a statement is not the change of a setting that it is taken for, nil when it is.
+    func objection(to change: SettingChange) -> String? {
+        guard statements == ["VariableSetStmt"] else { return "it is \(statements)" }
+        if has(#""is_local":true"#) { return "it ends with the transaction" }
+        func isOf(_ kind: String, _ name: String) -> Bool {
+            let name = name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\\\"")
+            return has(#""kind":"\#(kind)","name":"\#(name)""#)
+        }
+        switch change {
+        case .set(let name): return isOf("VAR_SET_VALUE", name) ? nil : "it sets something else"
+        case .reset(let name):
+            return isOf("VAR_RESET", name) || isOf("VAR_SET_DEFAULT", name) ? nil : "it resets something else"
+        case .resetAll: return has(#""kind":"VAR_RESET_ALL""#) ? nil : "it does not reset all"
+        }
+    }
+
     /// One plain SELECT (VALUES, TABLE) that neither writes nor locks.
     var isPureSelect: Bool { statements == ["SelectStmt"] && objectionToRead == nil }
 

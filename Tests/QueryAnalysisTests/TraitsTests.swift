@@ -1,0 +1,66 @@
+import QueryAnalysis
+import Testing
+
+@Suite("Traits")
+struct TraitsTests {
+    @Test(
+        "What names prepared statements in SQL, or lists them, is noticed",
+        arguments: [
+            "prepare a as select 1", "prepare transaction as select 1", "execute a", "EXECUTE a(1)", "deallocate a",
+            "deallocate all", "explain execute a", "explain analyze execute a", "create table t as execute a",
+            "create temp table t as execute a", "select * from pg_prepared_statements",
+            "select name from pg_catalog.pg_prepared_statements", "select 1; deallocate a", "begin; execute a; commit",
+            "select * from pg_prepared_statement()",
+        ]
+    )
+    func namesStatements(_ sql: String) { #expect(traits(sql) == .namesStatements) }
+
+    @Test(
+        "What asks for the last value of a sequence is noticed",
+        arguments: [
+            "select lastval()", "select currval('s')", "select pg_catalog.currval('s')", "select 1, LASTVAL ()",
+            "insert into t values (currval('s'))", "insert into t select lastval()",
+            "with a as (select currval('s')) select * from a", "select 1; select lastval()",
+        ]
+    )
+    func asksSequence(_ sql: String) { #expect(traits(sql) == .asksSequence) }
+
+    @Test(
+        "What makes, drops or alters a database is noticed",
+        arguments: [
+            "create database d", "CREATE DATABASE d template e", "drop database d", "drop database if exists d",
+            "alter database d rename to e", "alter database d set a = 1",
+        ]
+    )
+    func changesDatabases(_ sql: String) { #expect(traits(sql) == .changesDatabases) }
+
+    @Test(
+        "What not even DISCARD ALL takes back is noticed",
+        arguments: [
+            "load 'x'", "LOAD '$libdir/x'", "set seed to 0.5", "set seed = 0.5", "select setseed(0.5)",
+            "select pg_catalog.setseed(0)", "begin; load 'x'; commit",
+        ]
+    )
+    func cannotBeDiscarded(_ sql: String) { #expect(traits(sql) == .cannotBeDiscarded) }
+
+    @Test(
+        "Everything else has none",
+        arguments: [
+            "", "select 1", "insert into t values (nextval('s'))", "prepare transaction 'x'", "commit prepared 'x'",
+            "create table database (a int)", "drop table database", "select 'deallocate a'", "select 1 -- lastval()",
+            "set a = 1", "discard all", "select execute, load from t", "create schema s", "create table prepare ()",
+            "select \"seed\" from t", "alter table t add a int",
+        ]
+    )
+    func none(_ sql: String) { #expect(traits(sql) == []) }
+
+    @Test("Those of all statements count, and those of both readings of a string")
+    func union() {
+        let all: StatementTraits = [.asksSequence, .namesStatements, .changesDatabases]
+        #expect(traits("select lastval(); execute a; drop database d") == all)
+        #expect(traits("select '\\'; execute a; --'").contains(.namesStatements))
+        #expect(traits("select '\\', ' ; execute a; --'").contains(.namesStatements))
+    }
+
+    private func traits(_ sql: String) -> StatementTraits { Classification.of(sql, functions: catalog).traits }
+}
