@@ -316,7 +316,8 @@ extension Session {
         var queries: [[UInt8]] = []
         if let user = server.settingsUser, user != serial {
             queries.append(ServerConnection.query("RESET ALL".utf8))
-            server.settings = .none
+            // Which leaves the role on.
+            server.settings = server.settings.applyingOnServer(.resetAll, [])
             server.settingsUser = nil
         }
         let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)

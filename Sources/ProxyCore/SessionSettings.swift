@@ -7,7 +7,7 @@ package import QueryAnalysis
 /// has to be done is mostly a comparison of two references.
 package final class SessionSettings: Sendable {
     struct Entry: Sendable, Equatable {
-        /// In lower case.
+        /// As `SettingNames.folded` spells it.
         var name: String
         /// The statement that makes it.
         var command: [UInt8]
@@ -58,12 +58,18 @@ package final class SessionSettings: Sendable {
         return SessionSettings(entries.filter { $0.name != name })
     }
 
+    /// RESET ALL leaves the role as it is: only RESET ROLE takes it off.
+    private func resettingAll(to base: SessionSettings) -> SessionSettings {
+        guard let role = entries.first(where: { $0.name == "role" }) else { return base }
+        return base.setting(role.name, by: role.command)
+    }
+
     /// After a statement that succeeded outside of a transaction, or whose transaction was committed.
     package func applying(_ change: SettingChange, _ text: [UInt8], base: SessionSettings) -> SessionSettings {
         switch change {
         case .set(let name): setting(name, by: text)
         case .reset(let name): resetting(name, to: base)
-        case .resetAll: base
+        case .resetAll: resettingAll(to: base)
         }
     }
 
@@ -75,7 +81,8 @@ package final class SessionSettings: Sendable {
     /// These, and those of `base` that are missing: what was reset is as the startup packet had it.
     package func completed(with base: SessionSettings) -> SessionSettings {
         base.entries.reduce(self) { settings, entry in
-            settings.entries.contains { $0.name == entry.name } ? settings : settings.setting(entry.name, by: entry.command)
+            let isThere = settings.entries.contains { $0.name == entry.name }
+            return isThere ? settings : settings.setting(entry.name, by: entry.command)
         }
     }
 

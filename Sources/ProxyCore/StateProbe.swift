@@ -1,4 +1,5 @@
 package import PostgresWire
+import QueryAnalysis
 
 /// Asks a server session what state it holds, after statements whose text does not tell.
 ///
@@ -16,8 +17,8 @@ package struct StateProbe: Sendable {
         package var holds: [String] = []
 
         package static func == (left: Result, right: Result) -> Bool {
-            left.statements == right.statements && left.sqlStatements == right.sqlStatements && left.holds == right.holds
-                && left.settings.elementsEqual(right.settings) { $0 == $1 }
+            left.statements == right.statements && left.sqlStatements == right.sqlStatements
+                && left.holds == right.holds && left.settings.elementsEqual(right.settings) { $0 == $1 }
         }
     }
 
@@ -96,7 +97,10 @@ package struct StateProbe: Sendable {
         switch kind {
         case [UInt8(ascii: "s")]:
             // A setting of one's own that does not exist is not set.
-            if let value = columns[2] { result.settings.append((String(decoding: name, as: UTF8.self), value)) }
+            if let value = columns[2] {
+                // `pg_settings` says TimeZone and DateStyle.
+                result.settings.append((SettingNames.folded(String(decoding: name, as: UTF8.self)), value))
+            }
         case [UInt8(ascii: "p")]:
             result.statements.insert(name)
         default:
