@@ -353,7 +353,8 @@ final class Pool {
         for connection in idle where connection.role != node.role { close(connection) }
         if node.state == .down {
             closeAllIdle()
-            for connection in connections.values where connection.state == .connecting || connection.state == .loggingIn {
+            for connection in connections.values where connection.state == .connecting || connection.state == .loggingIn
+            {
                 connection.breakOff("the node is down")
             }
         } else {

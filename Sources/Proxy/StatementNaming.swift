@@ -77,7 +77,8 @@ struct StatementNaming {
         return server.definitionUnderWay(of: name) ?? session.statements.statement(name)
     }
 
-    private func expect(_ operation: ServerConnection.PendingOperation, on server: ServerConnection) -> SharedStatement? {
+    private func expect(_ operation: ServerConnection.PendingOperation, on server: ServerConnection) -> SharedStatement?
+    {
         server.pending.append(operation)
         return nil
     }
@@ -130,7 +131,8 @@ struct StatementNaming {
         return statement
     }
 
-    private mutating func use(_ name: StatementName, _ session: Session, _ server: ServerConnection) -> SharedStatement? {
+    private mutating func use(_ name: StatementName, _ session: Session, _ server: ServerConnection) -> SharedStatement?
+    {
         if name.isUnnamed {
             useUnnamed(session, server)
             return nil

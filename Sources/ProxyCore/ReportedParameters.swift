@@ -20,8 +20,9 @@ package final class ReportedParameters: Sendable {
 
     private init(_ entries: [Entry]) {
         self.entries = entries
-        let encoding = entries.first { $0.name.elementsEqual("client_encoding".utf8) }?.value ?? []
-        hasASCIISafeEncoding = !Self.clientOnlyEncodings.contains(String(decoding: encoding, as: UTF8.self).uppercased())
+        let value = entries.first { $0.name.elementsEqual("client_encoding".utf8) }?.value ?? []
+        let encoding = String(decoding: value, as: UTF8.self).uppercased()
+        hasASCIISafeEncoding = !Self.clientOnlyEncodings.contains(encoding)
     }
 
     private static let clientOnlyEncodings: Set = [

@@ -21,11 +21,18 @@ struct TLSOptions: ParsableArguments {
     )
     var tlsCa: String?
 
-    @Option(help: ArgumentHelp("Whether clients must use TLS (client_tls_sslmode; default: prefer).", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp("Whether clients must use TLS (client_tls_sslmode; default: prefer).", valueName: "mode")
+    )
     var tlsMode: SSLMode?
 
     // The nodes of a cluster that `up` makes have no TLS: asking them would cost every login a round trip.
-    @Option(help: ArgumentHelp("Whether the nodes are asked for TLS (server_tls_sslmode; default: disable).", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp(
+            "Whether the nodes are asked for TLS (server_tls_sslmode; default: disable).",
+            valueName: "mode"
+        )
+    )
     var serverTlsMode: SSLMode?
 
     @Option(help: ArgumentHelp("Authorities that sign certificates of nodes.", valueName: "file"), completion: .file())
