@@ -79,6 +79,8 @@ private struct SettingReader {
         advance()
         guard token.kind != .end, token.kind != .semicolon, token.keyword != .from else { return nil }
         let isDefault = lexer.matches(token, "default") || (name == "timezone" && lexer.matches(token, "local"))
+        // What a value of DateStyle does not say, style or order, stays as it was.
+        if !isDefault, name == "datestyle" { return nil }
         return isDefault ? .reset(name: name) : .set(name: name)
     }
 

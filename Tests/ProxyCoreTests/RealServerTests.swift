@@ -111,7 +111,7 @@ struct RealServerTests {
     private static let changes = [
         "SET work_mem = '1MB'", "SET work_mem TO '2MB'", "RESET work_mem", "SET application_name = 'it''s'",
         "SET application_name TO x", "RESET application_name", "SET TIME ZONE 'UTC'", "SET timezone TO 'Asia/Tokyo'",
-        "SET TIME ZONE LOCAL", "RESET TIME ZONE", "SET DateStyle = SQL, DMY", "SET datestyle TO DEFAULT",
+        "SET TIME ZONE LOCAL", "RESET TIME ZONE", "SET IntervalStyle = iso_8601", "SET datestyle TO DEFAULT",
         "SET search_path = \"$user\", public, \"Odd \"\"Name\"", "SET search_path TO ''", "RESET search_path",
         "SET my.x = E'a\\\\b''c'", "SET \"my\".\"x\" TO $$;\n;$$", "RESET my.x", "SET MY.y = 1", "RESET ALL",
         "SET standard_conforming_strings = off", "SET standard_conforming_strings = on", "SET ROLE pg_monitor",
@@ -119,7 +119,7 @@ struct RealServerTests {
         "RESET session_replication_role", "SET NAMES 'LATIN1'", "SET client_encoding TO UTF8", "SET role = DEFAULT",
     ]
     private static let shown = [
-        "work_mem", "application_name", "timezone", "datestyle", "search_path", "my.x", "my.y", "role",
+        "work_mem", "application_name", "timezone", "datestyle", "intervalstyle", "search_path", "my.x", "my.y", "role",
         "standard_conforming_strings", "session_replication_role", "client_encoding",
     ]
 
@@ -153,6 +153,7 @@ struct RealServerTests {
         for _ in 0..<40 {
             let own = try RealSession(parameters)
             for _ in 0..<Int.random(in: 0...8, using: &random) {
+                try? own.run(["SET DateStyle = German", "SET datestyle TO MDY"].randomElement(using: &random) ?? "")
                 try? own.run(Self.changes.randomElement(using: &random) ?? "")
             }
             let found = try own.probe(names: ["my.x", "my.y"]).settings

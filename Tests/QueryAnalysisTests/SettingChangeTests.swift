@@ -13,7 +13,7 @@ struct SettingChangeTests {
             ("set \"A\" to 1", "a"), ("set \"a\"\"b\" to 1", "a\"b"), ("set myapp.user_id to '7'", "myapp.user_id"),
             ("set \"My\".App.x = 1", "my.app.x"), ("set work_mem = -1.5", "work_mem"), ("set a to on", "a"),
             ("set a to E'\\''", "a"), ("set a = $$x;y$$", "a"), ("set a to true", "a"),
-            ("set application_name to ''", "application_name"), ("set datestyle = iso, dmy", "datestyle"),
+            ("set application_name to ''", "application_name"), ("set intervalstyle = iso_8601", "intervalstyle"),
             ("set time zone 'UTC'", "timezone"), ("SET SESSION TIME ZONE 2", "timezone"),
             ("set time zone interval '1' hour to minute", "timezone"), ("set timezone to 'UTC'", "timezone"),
             ("set names 'utf8'", "client_encoding"), ("set client_encoding = latin1", "client_encoding"),
@@ -36,7 +36,8 @@ struct SettingChangeTests {
             ("reset a", "a"), ("RESET \"A\";", "a"), ("reset myapp.x", "myapp.x"), ("reset time zone", "timezone"),
             ("reset role", "role"), ("reset time.x", "time.x"), ("set a to default", "a"), ("set a = DEFAULT ;", "a"),
             ("set time zone default", "timezone"), ("set time zone local", "timezone"), ("set role to default", "role"),
-            ("set role = default", "role"), ("set names default", "client_encoding"),
+            ("set role = default", "role"), ("set datestyle to default", "datestyle"),
+            ("set names default", "client_encoding"),
             ("set session myapp.x to default", "myapp.x"),
         ]
     )
@@ -63,6 +64,8 @@ struct SettingChangeTests {
             "set session_authorization = x", "reset session_authorization", "set seed to 0.5", "set seed = default",
             "set xml option document", "set schema 'x'", "set catalog 'x'", "set names", "set a from current",
             "set role from current", "set names from current", "reset time",
+            // What was before counts.
+            "set datestyle = dmy", "SET DateStyle TO ISO", "set \"DateStyle\" = 'SQL, DMY'",
             // More than one statement.
             "set a = 1; set b = 2", "set a = 1; select 1", "reset all; reset all", ";set a = 1", "begin; set a = 1",
             // What cannot be lexed, or in two ways.

@@ -101,6 +101,8 @@ SETTING_CASES = {
     "SET ROLE NONE": ["SET ROLE pooling_other", "SET ROLE NONE"],
     "RESET ROLE": ["SET ROLE pooling_other", "RESET ROLE"],
     "SET ROLE, refused": ["SET ROLE postgres"],
+    "RESET ALL under a role": ["SET ROLE pooling_other", "SET work_mem = '7MB'", "RESET ALL"],
+    "a custom one of a role's name": ["SET ROLE pooling_other", "SET role.custom = 'mine'"],
     "nothing": [],
 }
 SUPERUSER_CASES = {
@@ -114,6 +116,9 @@ SUPERUSER_CASES = {
 
 # Settings made by what is no SET: whoever can't tell what they were may keep the server connection.
 OTHER_SETTING_CASES = {
+    "set_config under a role": ["SET ROLE pooling_other", "SELECT set_config('work_mem', '7MB', false)"],
+    "set_config, then RESET": [
+        "SELECT set_config('TimeZone', 'Asia/Tokyo', false)", "SET timezone = 'Europe/Berlin'", "RESET timezone"],
     "set_config": ["SELECT set_config('work_mem', '7MB', false)"],
     "set_config, rolled back": ["BEGIN", "SELECT set_config('work_mem', '7MB', false)", "ROLLBACK"],
     "set_config in a subquery": ["SELECT n, (SELECT set_config('work_mem', (n + 4) || 'MB', false)) FROM kept WHERE n < 3"],
