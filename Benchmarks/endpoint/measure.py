@@ -83,7 +83,7 @@ class Load:
     seconds: float
     mode: str = "simple"
     jobs: int = 1
-    warm_up: float = 1.0
+    warm_up: float = 0.5
     options: tuple = ("-S",)
 
     # A thousand clients need seconds to log in, and pgbench's time begins before that.
@@ -92,7 +92,7 @@ class Load:
         return self.clients > 100
 
     def command(self, log):
-        total = math.ceil(self.seconds + self.warm_up + 1) + (self.clients // 10 if self.is_large else 1)
+        total = math.ceil(self.seconds + self.warm_up + 0.8) + (self.clients // 10 if self.is_large else 0)
         return [
             "pgbench", "-n", *self.options, "-M", self.mode, "-c", str(self.clients), "-j", str(self.jobs),
             "-T", str(total), "--log", "--log-prefix", log,
