@@ -60,6 +60,7 @@ let package = Package(
         // Layer 0: C that SwiftPM must see.
         .target(name: "CReactor", linkerSettings: [.linkedLibrary("uring")]),
         .systemLibrary(name: "CPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CPGQuery", providers: [.apt(["libpg-query-dev"])]),
 
         // Layer 1: pure values, no I/O.
@@ -81,6 +82,7 @@ let package = Package(
             isTestable: true
         ),
         library("Reactor", ["CReactor"]),
+        library("TransportSecurity", ["COpenSSL"]),
         library("PostgresClient", ["CPQ", "PostgresWire"], isTestable: true),
 
         // Layer 3: the services.
@@ -88,7 +90,7 @@ let package = Package(
             "Proxy",
             [
                 "Balancing", "HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis",
-                "Reactor", "Topology", logging,
+                "Reactor", "Topology", "TransportSecurity", logging,
             ]
         ),
         library("Archive", isTestable: true),
@@ -132,6 +134,7 @@ let package = Package(
             ["HostBasedAuthentication", "ProxyCore", "PostgresAuth", "PostgresWire", "QueryAnalysis", "Topology"]
         ),
         tests("ReactorTests", ["Reactor"]),
+        tests("TransportSecurityTests", ["TransportSecurity"]),
         // These run the program itself, too, which is built with all targets. They don't depend on it: that would link
         // them as it is linked, and the static libraries lack `Testing`.
         tests("ArchiveTests", ["Archive"]),

@@ -1,6 +1,15 @@
 /// Why a SCRAM message cannot be accepted, in the words of PostgreSQL's `src/backend/libpq/auth-scram.c`.
 struct MalformedSCRAMMessage: Error {
     var text: String
+    /// Not the message is wrong, but the channel it came by.
+    var concernsChannel = false
+    var detail: String?
+
+    init(channel text: String, detail: String? = nil) {
+        self.text = text
+        self.detail = detail
+        concernsChannel = true
+    }
 
     init(_ text: String) {
         self.text = text
@@ -9,6 +18,23 @@ struct MalformedSCRAMMessage: Error {
     init(detail: String) {
         text = "malformed SCRAM message: \(detail)"
     }
+}
+
+extension MalformedSCRAMMessage {
+    var refusal: SCRAMServer.OnMessage {
+        concernsChannel ? .refusedChannel(text, detail: detail) : .malformed(text)
+    }
+}
+
+/// The beginnings of the GS2 header (RFC 5802, section 7), and the one channel binding PostgreSQL knows (RFC 5929).
+enum SCRAMChannel {
+    /// The client knows no channel binding, or wants none.
+    static let unknown = UInt8(ascii: "n")
+    /// The client knows channel binding and believes that the server does not.
+    static let unoffered = UInt8(ascii: "y")
+    static let bound = UInt8(ascii: "p")
+    static let type = Array("tls-server-end-point".utf8)
+    static let header = Array("p=".utf8) + type + Array(",,".utf8)
 }
 
 /// Reads `name=value` attributes separated by commas, in order, from a SCRAM message (RFC 5802 section 5.1).

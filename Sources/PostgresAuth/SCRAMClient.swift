@@ -34,6 +34,17 @@ package struct SCRAMClient: ~Copyable {
         case malformed(String)
     }
 
+    /// The connection a login may be bound to.
+    package enum Channel: Sendable, Equatable {
+        /// It is not encrypted.
+        case none
+        /// It is encrypted, and the server has offered no SCRAM-SHA-256-PLUS. If it can do that, somebody in the middle has
+        /// taken the offer away, and the server will refuse.
+        case unoffered
+        /// `tls-server-end-point` of the connection (RFC 5929): the mechanism is SCRAM-SHA-256-PLUS.
+        case bound([UInt8])
+    }
+
     private enum State {
         case awaitingFirst
         case awaitingFinal(authMessage: [UInt8], serverKey: [UInt8]?)
@@ -43,6 +54,9 @@ package struct SCRAMClient: ~Copyable {
     private let credential: Credential
     private let clientNonce: [UInt8]
     private let bare: [UInt8]
+    /// The GS2 header, and behind it the channel.
+    private var header: [UInt8] = [SCRAMChannel.unknown] + Array(",,".utf8)
+    private var channel: [UInt8] = []
     private var state: State = .awaitingFirst
 
     /// - Parameters:
@@ -63,9 +77,18 @@ package struct SCRAMClient: ~Copyable {
         bare = Array("n=".utf8) + name + Array(",r=".utf8) + clientNonce
     }
 
-    /// The data of SASLInitialResponse. We know no channel binding: the GS2 header is `n,,`.
-    package func firstMessage() -> [UInt8] {
-        Array("n,,".utf8) + bare
+    /// The data of SASLInitialResponse.
+    package mutating func firstMessage(over channel: Channel = .none) -> [UInt8] {
+        switch channel {
+        case .none:
+            break
+        case .unoffered:
+            header[0] = SCRAMChannel.unoffered
+        case .bound(let endPoint):
+            header = SCRAMChannel.header
+            self.channel = endPoint
+        }
+        return header + bare
     }
 
     /// The data of AuthenticationSASLContinue.
@@ -129,7 +152,7 @@ package struct SCRAMClient: ~Copyable {
         }
 
         let comma = UInt8(ascii: ",")
-        let withoutProof = Array("c=biws,r=".utf8) + nonce  // "biws" is "n,," in Base64
+        let withoutProof = Array("c=".utf8) + Base64.encode(header + channel) + Array(",r=".utf8) + nonce
         let authMessage = bare + [comma] + message + [comma] + withoutProof
         let signature = SHA256Arithmetic.hmac(authMessage, key: storedKey)
         let proof = SHA256Arithmetic.exclusiveOr(key.bytes, signature)

@@ -13,8 +13,8 @@
 ///    |<-----------------------------|
 /// ```
 ///
-/// A proof that is right yields the ClientKey, which opens every other server that holds the same verifier. There is no
-/// channel binding: the mechanism to offer is `SCRAM-SHA-256` alone. The user name inside the client's message is
+/// A proof that is right yields the ClientKey, which opens every other server that holds the same verifier. With a
+/// channel to bind to (TLS), `SCRAM-SHA-256-PLUS` is offered, too. The user name inside the client's message is
 /// ignored; the one of the StartupMessage counts, as in PostgreSQL.
 package struct SCRAMServer: ~Copyable {
     /// What to do after a message of the client.
@@ -27,6 +27,8 @@ package struct SCRAMServer: ~Copyable {
         case refused
         /// The client breaks the protocol, and this is how: SQLSTATE 08P01.
         case malformed(String)
+        /// Somebody may stand between the client and us: SQLSTATE 28000.
+        case refusedChannel(String, detail: String? = nil)
     }
 
     private enum State {
@@ -37,8 +39,8 @@ package struct SCRAMServer: ~Copyable {
 
     /// What the client's last message is checked against.
     private struct Challenge {
-        /// How the client opened: `n` when it knows no channel binding, `y` when it believes that we know none.
-        var bindingFlag: UInt8
+        /// What the client's last message must repeat: how it opened and, where that binds the channel, the channel.
+        var binding: [UInt8]
         /// The client's and then ours.
         var nonce: [UInt8]
         /// The head of AuthMessage: client-first-message-bare and server-first-message, a comma after each.
@@ -48,6 +50,7 @@ package struct SCRAMServer: ~Copyable {
     private let verifier: SCRAMVerifier
     private let isMock: Bool
     private let serverNonce: [UInt8]
+    private let channel: [UInt8]?
     private var state: State = .awaitingFirst
 
     /// - Parameters:
@@ -55,24 +58,29 @@ package struct SCRAMServer: ~Copyable {
     ///   - isMock: `verifier` is a mock: the exchange ends in `refused` whatever the client proves, after the same
     ///     work.
     ///   - serverNonce: fresh and random, see `SCRAMNonce`.
-    package init(verifier: SCRAMVerifier, isMock: Bool, serverNonce: [UInt8]) {
+    ///   - channel: `tls-server-end-point` of the connection (RFC 5929), when it may be bound to: then the client was
+    ///     offered SCRAM-SHA-256-PLUS.
+    package init(verifier: SCRAMVerifier, isMock: Bool, serverNonce: [UInt8], channel: [UInt8]? = nil) {
         assert(!serverNonce.isEmpty && SCRAMNonce.isValid(serverNonce), "a nonce is printable")
         self.verifier = verifier
         self.isMock = isMock
         self.serverNonce = serverNonce
+        self.channel = channel
     }
 
     /// The data of SASLInitialResponse.
-    package mutating func clientFirst(_ message: [UInt8]) -> OnMessage {
+    ///
+    /// - Parameter bindsChannel: the client has chosen SCRAM-SHA-256-PLUS.
+    package mutating func clientFirst(_ message: [UInt8], bindsChannel: Bool = false) -> OnMessage {
         switch state {
         case .awaitingFirst:
             do throws(MalformedSCRAMMessage) {
-                let (challenge, reply) = try challenge(answering: message)
+                let (challenge, reply) = try challenge(answering: message, bindsChannel: bindsChannel)
                 state = .awaitingFinal(challenge)
                 return .reply(reply)
             } catch {
                 state = .ended
-                return .malformed(error.text)
+                return error.refusal
             }
         case .awaitingFinal, .ended:
             return outOfOrder()
@@ -87,7 +95,7 @@ package struct SCRAMServer: ~Copyable {
             do throws(MalformedSCRAMMessage) {
                 return try verdict(on: message, after: challenge)
             } catch {
-                return .malformed(error.text)
+                return error.refusal
             }
         case .awaitingFirst, .ended:
             return outOfOrder()
@@ -101,10 +109,13 @@ package struct SCRAMServer: ~Copyable {
 
     // MARK: - client-first-message
 
-    private func challenge(answering message: [UInt8]) throws(MalformedSCRAMMessage) -> (Challenge, reply: [UInt8]) {
+    private func challenge(
+        answering message: [UInt8],
+        bindsChannel: Bool
+    ) throws(MalformedSCRAMMessage) -> (Challenge, reply: [UInt8]) {
         try checkText(message)
         var attributes = SCRAMAttributes(message)
-        let bindingFlag = try readBindingFlag(&attributes)
+        let binding = try readBinding(&attributes, bindsChannel: bindsChannel)
         if attributes.next == UInt8(ascii: "a") {
             throw MalformedSCRAMMessage("client uses authorization identity, but it is not supported")
         }
@@ -131,25 +142,58 @@ package struct SCRAMServer: ~Copyable {
         reply += Array(",s=".utf8) + Base64.encode(verifier.salt)
         reply += Array(",i=\(verifier.iterations)".utf8)
         let transcript = bare + [comma] + reply + [comma]
-        return (Challenge(bindingFlag: bindingFlag, nonce: nonce, transcript: transcript), reply)
+        return (Challenge(binding: binding, nonce: nonce, transcript: transcript), reply)
     }
 
-    private func readBindingFlag(_ attributes: inout SCRAMAttributes) throws(MalformedSCRAMMessage) -> UInt8 {
-        guard let flag = attributes.next, [UInt8(ascii: "n"), UInt8(ascii: "y")].contains(flag) else {
-            if attributes.next == UInt8(ascii: "p") {
+    /// The GS2 header's beginning, and what the client's last message must say of it.
+    private func readBinding(
+        _ attributes: inout SCRAMAttributes,
+        bindsChannel: Bool
+    ) throws(MalformedSCRAMMessage) -> [UInt8] {
+        let comma = UInt8(ascii: ",")
+        switch attributes.next {
+        case SCRAMChannel.unknown, SCRAMChannel.unoffered:
+            guard !bindsChannel else {
+                throw MalformedSCRAMMessage(
+                    detail: "the client selected SCRAM-SHA-256-PLUS, "
+                        + "but the SCRAM message does not include channel binding data"
+                )
+            }
+            let flag = attributes.next ?? 0
+            if flag == SCRAMChannel.unoffered, channel != nil {
+                throw MalformedSCRAMMessage(
+                    channel: "SCRAM channel binding negotiation error",
+                    detail: "The client supports SCRAM channel binding but thinks the server does not.  "
+                        + "However, this server does support channel binding."
+                )
+            }
+            try attributes.skip(flag, orFail: "unexpected channel-binding flag")
+            try skipComma(&attributes)
+            return [flag, comma, comma]
+        case SCRAMChannel.bound:
+            guard bindsChannel, let channel else {
                 throw MalformedSCRAMMessage(
                     detail: "the client selected SCRAM-SHA-256 without channel binding, "
                         + "but the SCRAM message includes channel binding data"
                 )
             }
-            throw MalformedSCRAMMessage(detail: "unexpected channel-binding flag \"\(printable(attributes.next))\"")
+            let type = try attributes.attribute().value
+            guard type == SCRAMChannel.type else {
+                throw MalformedSCRAMMessage(
+                    "unsupported SCRAM channel-binding type \"\(type.map { printable($0) }.joined())\""
+                )
+            }
+            return SCRAMChannel.header + channel
+        case let flag:
+            throw MalformedSCRAMMessage(detail: "unexpected channel-binding flag \"\(printable(flag))\"")
         }
-        try attributes.skip(flag, orFail: "unexpected channel-binding flag")
+    }
+
+    private func skipComma(_ attributes: inout SCRAMAttributes) throws(MalformedSCRAMMessage) {
         try attributes.skip(
             UInt8(ascii: ","),
             orFail: "comma expected, but found character \"\(printable(attributes.next))\""
         )
-        return flag
     }
 
     // MARK: - client-final-message
@@ -157,10 +201,12 @@ package struct SCRAMServer: ~Copyable {
     private func verdict(on message: [UInt8], after challenge: Challenge) throws(MalformedSCRAMMessage) -> OnMessage {
         try checkText(message)
         var attributes = SCRAMAttributes(message)
-        // The client's GS2 header in Base64, "biws" or "eSws"; if it is another, someone in the middle changed the
-        // first.
-        let binding = Base64.encode([challenge.bindingFlag] + Array(",,".utf8))
-        guard try attributes.value(of: UInt8(ascii: "c")) == binding else {
+        // The client's GS2 header in Base64, "biws" or "eSws" without a channel; if it is another, someone in the middle
+        // changed the first.
+        guard try attributes.value(of: UInt8(ascii: "c")) == Base64.encode(challenge.binding) else {
+            if challenge.binding.first == SCRAMChannel.bound {
+                throw MalformedSCRAMMessage(channel: "SCRAM channel binding check failed")
+            }
             throw MalformedSCRAMMessage("unexpected SCRAM channel-binding attribute in client-final-message")
         }
         let nonce = try attributes.value(of: UInt8(ascii: "r"))

@@ -7,6 +7,7 @@ package import QueryAnalysis
 import Reactor
 import Synchronization
 package import Topology
+import TransportSecurity
 
 /// What the data plane asks of the control plane: things only a database session can tell.
 package protocol Catalog: Sendable {
@@ -48,6 +49,7 @@ package final class Endpoint: Sendable {
         logger: Logger
     ) throws(ListenError) {
         kind = try Self.kind(for: configuration.backend, logger)
+        let contexts = try Self.contexts(configuration.transportSecurity)
         Self.raiseDescriptorLimit()
         let count = max(1, min(configuration.workers, 64))
         let (sockets, port) = try Listener.tcp(hosts: configuration.hosts, port: configuration.port, count: count)
@@ -76,6 +78,7 @@ package final class Endpoint: Sendable {
                 number: number,
                 configuration: configuration,
                 topology: topology,
+                transportContexts: contexts,
                 catalog: catalog,
                 logger: logger,
                 admission: admission,
@@ -111,6 +114,15 @@ package final class Endpoint: Sendable {
     /// Gives every worker a newer picture of the functions of a database.
     package func publish(_ functions: FunctionCatalog, ofDatabase database: String) {
         for worker in workers { worker.mailbox.put(.functions(database: database, functions)) }
+    }
+
+    /// Reads certificates, keys and authorities again. Open connections keep theirs; new ones get the new, or the old ones when
+    /// there is something wrong with the new.
+    ///
+    /// - Throws: `ListenError` that names the file.
+    package func reload(_ configuration: TransportSecurityConfiguration) throws(ListenError) {
+        let contexts = try Self.contexts(configuration)
+        for worker in workers { worker.mailbox.put(.transportContexts(contexts)) }
     }
 
     /// Tells every client session that the endpoint shuts down (57P01), closes the sockets and joins the workers.
@@ -149,6 +161,16 @@ package final class Endpoint: Sendable {
             }
             logger.info("serving on io_uring")
             return .uring
+        }
+    }
+
+    private static func contexts(
+        _ configuration: TransportSecurityConfiguration
+    ) throws(ListenError) -> TransportContexts {
+        do throws(TLSError) {
+            return try TransportContexts(configuration)
+        } catch {
+            throw ListenError(description: error.description)
         }
     }
 

@@ -29,6 +29,9 @@ package struct EndpointConfiguration: Sendable {
     /// How long a client may take to log in; PostgreSQL's `authentication_timeout`.
     package var loginTime: Duration { pooling.clientLoginTimeout }
 
+    /// TLS with clients and with nodes.
+    package var transportSecurity = TransportSecurityConfiguration()
+
     package init(port: UInt16, workers: Int) {
         self.port = port
         self.workers = workers

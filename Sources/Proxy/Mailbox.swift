@@ -16,6 +16,8 @@ enum Mail: Sendable {
     case cancel(CancelKey, replyTo: Worker, session: SessionID)
     /// A cancel request that this worker passed on is done with.
     case cancelDone(session: SessionID)
+    /// Certificates were read again.
+    case transportContexts(TransportContexts)
     /// Another worker waits for a slot of a pool.
     case slotIsWanted(PoolKey, by: Int, since: MonotonicTime)
     case slotIsFree(PoolKey)

@@ -44,6 +44,10 @@ final class ServerConnection: StreamOwner {
     private(set) var session: Session?
     private(set) var state: State = .connecting
     private var login: ServerLogin
+    private let credential: LoginCredential
+    private var security: NodeSecurity
+    /// How its bytes travel.
+    var transport: ServerTransport { security.transport }
     private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
     let openedAt: MonotonicTime
     var lastUse: MonotonicTime
@@ -94,11 +98,13 @@ final class ServerConnection: StreamOwner {
         self.profile = profile
         openedAt = now
         lastUse = now
-        login = ServerLogin(
-            credential: credential,
-            role: pool.key.user,
-            random: Random.bytes(SCRAMNonce.randomByteCount)
-        )
+        self.credential = credential
+        security = NodeSecurity(pool.worker.transportContexts, host: node.host)
+        login = Self.login(credential, pool.key.user)
+    }
+
+    private static func login(_ credential: LoginCredential, _ user: String) -> ServerLogin {
+        ServerLogin(credential: credential, role: user, random: Random.bytes(SCRAMNonce.randomByteCount))
     }
 
     /// Begins to connect; the outcome comes to the pool as `connectionIsReady` or `connectionFailed`.
@@ -237,6 +243,21 @@ final class ServerConnection: StreamOwner {
 
     // MARK: - Operations on prepared statements
 
+    /// Whether a statement has a client's own name on it, or will have when what is under way is answered.
+    func hasNamed(_ name: [UInt8]) -> Bool {
+        if clientNames.contains(name) { return true }
+        return pending[min(pendingHead, pending.count)...].contains { operation in
+            if case .parseAsNamed(name) = operation { true } else { false }
+        }
+    }
+
+    /// The clients' names of a statement whose Parse is not answered.
+    func namesBeingPrepared(as name: [UInt8]) -> [[UInt8]] {
+        pending.compactMap { operation in
+            if case .parse(_, let bytes, let statement) = operation, statement.name == name { bytes } else { nil }
+        }
+    }
+
     func popPending() -> PendingOperation? {
         guard pendingHead < pending.count else { return nil }
         let operation = pending[pendingHead]
@@ -270,17 +291,45 @@ final class ServerConnection: StreamOwner {
 
     // MARK: - Stream
 
-    func streamDidConnect(_ stream: Stream) {
-        state = .loggingIn
-        stream.send(profile.packet)
-        stream.receive()
+    func streamDidConnect(_ stream: Stream) { proceed(security.connected(stream)) }
+
+    func streamDidSecure(_ stream: Stream) {
+        security.secured(stream)
+        proceed(.startUp)
+    }
+
+    private func proceed(_ step: NodeSecurity.Step) {
+        switch step {
+        case .wait:
+            stream.receive()
+        case .startUp:
+            state = .loggingIn
+            login.transport = security.transport
+            stream.send(profile.packet)
+            stream.receive()
+        case .fail(let problem):
+            pool.worker.noteSecurityProblem(problem, of: node)
+            breakOff(problem)
+        }
+    }
+
+    /// Connects again, now with TLS or without, where the mode allows both. Returns whether it does.
+    private func triesOtherWay() -> Bool {
+        guard state == .connecting || state == .loggingIn, security.failed() else { return false }
+        let worker: Worker = pool.worker
+        stream.close()
+        state = .connecting
+        login = Self.login(credential, pool.key.user)
+        guard let address = worker.address(of: node) else { return false }
+        return open(address: address, port: worker.topology[node].port, worker: worker)
     }
 
     func streamDidReceive(_ stream: Stream) {
         switch state {
         case .ready: received()
         case .loggingIn: logIn()
-        case .connecting, .closed: break
+        case .connecting: if security.isNegotiating { proceed(security.received(stream)) }
+        case .closed: break
         }
     }
 
@@ -293,7 +342,12 @@ final class ServerConnection: StreamOwner {
     }
 
     func streamDidBreak(_ stream: Stream, code: Int32) {
-        breakOff(code == 0 ? "the server closed the connection" : String(cString: strerror(code)))
+        if let problem = stream.securityProblem { pool.worker.noteSecurityProblem(problem, of: node) }
+        if triesOtherWay() { return }
+        breakOff(
+            stream.securityProblem.map { "TLS: \($0)" }
+                ?? (code == 0 ? "the server closed the connection" : String(cString: strerror(code)))
+        )
     }
 
     /// The connection is of no more use.
@@ -425,6 +479,8 @@ final class ServerConnection: StreamOwner {
                 pool.connectionIsReady(self)
                 return
             case .refused(let fields, let response):
+                // pg_hba.conf may have a line for the other way.
+                if fields.state == .invalidAuthorization, triesOtherWay() { return }
                 close(politely: false)
                 pool.connectionFailed(self, .refused(fields, response: response))
                 return

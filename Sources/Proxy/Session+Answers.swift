@@ -64,13 +64,14 @@ extension Session {
                     repeatUnit(after: server, fields)
                     return
                 }
+                let renamed = withClientNames(bytes.extracting(range))
                 if server.skippedPending() {
                     // It is gone if its Parse failed. If the Parse was skipped, it is there, but has no definition here.
                     statements.removeUnnamed()
                     server.prepared.unnamed = 0
                 }
                 current?.hasFailed = true
-                if let renamed = withClientNames(bytes.extracting(range)) {
+                if let renamed {
                     forward(input.buffer, start..<range.lowerBound)
                     client.send(renamed)
                     current?.hasForwarded = true
@@ -178,8 +179,10 @@ extension Session {
     /// An error that names a prepared statement, with the name the client knows it by; `nil` when it names none.
     private func withClientNames(_ message: RawSpan) -> [UInt8]? {
         guard let found = worker.statements.name(in: message) else { return nil }
-        let known = statements.definitions.first { $0.statement.name == found.name }?.name
-        let name = known ?? worker.scratch.clientName(of: found.name, in: client.unread.bytes) ?? []
+        var names = statements.definitions.filter { $0.statement.name == found.name }.map(\.name)
+        names += server?.namesBeingPrepared(as: found.name) ?? []
+        // Two names for one statement: the one in this unit.
+        let name = names.first { worker.naming.refers(to: $0, of: self) } ?? names.first ?? []
         var writer = MessageWriter()
         writer.message(.errorResponse) {
             $0.raw(message.array(MessageHeader.size..<found.range.lowerBound))

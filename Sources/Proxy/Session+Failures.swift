@@ -202,7 +202,13 @@ extension Session {
                 return
             }
             server.cancelBegins()
-            worker.sendCancel(server.cancelKey, address: address, port: worker.topology[server.node].port) {
+            worker.sendCancel(
+                server.cancelKey,
+                to: server.node,
+                transport: server.transport,
+                address: address,
+                port: worker.topology[server.node].port
+            ) {
                 finished()
                 server.cancelEnded()
             }
@@ -243,7 +249,13 @@ extension Session {
     private func end(_ state: SQLState, _ limit: String) {
         // A query that runs is not only given up but cancelled: the server would work on it for nobody.
         if phase == .running, let server, server.state == .ready, let address = worker.address(of: server.node) {
-            worker.sendCancel(server.cancelKey, address: address, port: worker.topology[server.node].port) {}
+            worker.sendCancel(
+                server.cancelKey,
+                to: server.node,
+                transport: server.transport,
+                address: address,
+                port: worker.topology[server.node].port
+            ) {}
         }
         close(
             ErrorMessage(

@@ -17,6 +17,8 @@ extension Session {
             client.consume(consumed)
             client.send(bytes)
             return true
+        case .encrypt(let reply, let consumed, let isDirect):
+            return encrypt(reply, consumed: consumed, isDirect: isDirect)
         case .cancel(let key):
             worker.cancel(key, from: self)
             return false

@@ -442,10 +442,9 @@ extension Session {
             statements.removeUnnamed()
             server.prepared.unnamed = nil
         } else if !requests.operations.isEmpty {
-            worker.scratch.prepare(requests.operations, client.unread.bytes, for: self, on: server)
-            if !worker.scratch.injected.isEmpty { server.stream.send(worker.scratch.injected) }
-            if worker.scratch.hasEdits {
-                worker.scratch.edit(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
+            worker.naming.prepare(requests.operations, client.unread.bytes, for: self, on: server)
+            if worker.naming.hasEdits {
+                worker.naming.edit(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
                 return
             }
         }
@@ -487,8 +486,7 @@ extension Session {
     /// Sends what is there of a unit that goes on unseen.
     private func transmitOversized(on server: ServerConnection) {
         guard var pass = passThrough, let input = client.input else { return }
-        worker.scratch.prepare(requests.operations, client.unread.bytes, for: self, on: server)
-        if !worker.scratch.injected.isEmpty { server.stream.send(worker.scratch.injected) }
+        worker.naming.prepare(requests.operations, client.unread.bytes, for: self, on: server)
         if let name = oversizedName {
             server.pending.append(name.isEmpty ? .parseUnnamed : .parseAsNamed(name))
             if name.isEmpty { server.prepared.unnamed = nil }
@@ -496,8 +494,8 @@ extension Session {
         }
         let scan = pass.scan(client.unread.bytes)
         passThrough = pass
-        if worker.scratch.hasEdits {
-            worker.scratch.edit(client.unread.bytes.extracting(0..<scan.count), into: server.stream)
+        if worker.naming.hasEdits {
+            worker.naming.edit(client.unread.bytes.extracting(0..<scan.count), into: server.stream)
         } else {
             server.stream.send(input.buffer, input.start..<input.start + scan.count)
         }

@@ -183,6 +183,7 @@ final class Session: StreamOwner {
 
     func adopt(_ stream: Stream) {
         client = stream
+        login?.encryption = encryptionOffer
         stream.receive()
     }
 
@@ -238,6 +239,8 @@ final class Session: StreamOwner {
 
     func streamDidConnect(_ stream: Stream) {}
 
+    func streamDidSecure(_ stream: Stream) { clientIsSecured() }
+
     func streamDidReceive(_ stream: Stream) {
         advance()
     }
@@ -250,6 +253,7 @@ final class Session: StreamOwner {
             advance()
             return
         }
+        logSecurityProblem()
         isMidMessage = true
         close()
     }

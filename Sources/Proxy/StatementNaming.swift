@@ -1,16 +1,20 @@
 import PostgresWire
 import ProxyCore
+import QueryAnalysis
 
 /// Gives the statements of a unit the names they have on server connections, and prepares there what is missing.
 ///
 /// Storage is used again from unit to unit.
 struct StatementNaming {
-    /// What becomes of a message: its statement has another name, or another message goes ahead of it.
+    /// What becomes of a message.
     private struct Edit {
         var message: Range<Int>
+        var client: StatementName
         var name: Range<Int>
-        /// `nil`: the server is to refuse the name, which is taken by a message of ours.
+        /// Its statement, whose name takes the place of the client's; `nil` leaves the message as it is.
         var statement: SharedStatement?
+        /// Messages of ours that go ahead of it, in `writer`. Their answers are kept from the client.
+        var ahead: Range<Int>
     }
 
     private var writer = MessageWriter()
@@ -19,9 +23,9 @@ struct StatementNaming {
     /// What the unit itself has done to names, latest last; `nil` for closed.
     private var defined: [(name: StatementName, statement: SharedStatement?)] = []
     private var output: [UInt8] = []
+    /// The session of the unit.
+    private var owner: UInt64 = 0
 
-    /// Messages of ours that go ahead of the unit; and so do their answers.
-    var injected: [UInt8] { writer.bytes }
     var hasEdits: Bool { !edits.isEmpty }
 
     /// Walks over the operations of the unit at the start of `unit`.
@@ -31,14 +35,36 @@ struct StatementNaming {
         for session: Session,
         on server: ServerConnection
     ) {
+        owner = session.serial
         writer.clear()
         edits.removeAll(keepingCapacity: true)
         defined.removeAll(keepingCapacity: true)
-        let injectedBefore = server.pending.count
-        // What is injected goes ahead, and so it stands first among what is pending: two passes.
-        for operation in operations { inject(operation, unit, session, server) }
-        evict(server, keeping: injectedBefore)
-        for operation in operations { expect(operation, unit, session, server) }
+        let firstUse = server.prepared.uses
+        for operation in operations {
+            let start = writer.bytes.count
+            let statement: SharedStatement? =
+                switch operation.kind {
+                case .parse(let effect, let traits):
+                    parse(operation, effect, traits, unit, session, server)
+                case .bind, .describe:
+                    use(operation.statement, session, server)
+                case .close:
+                    close(operation, unit, server)
+                case .closePortal:
+                    expect(.other, on: server)
+                }
+            if statement != nil { evict(server, usedBefore: firstUse) }
+            guard statement != nil || writer.bytes.count > start else { continue }
+            edits.append(
+                Edit(
+                    message: operation.message,
+                    client: operation.statement,
+                    name: operation.name,
+                    statement: statement,
+                    ahead: start..<writer.bytes.count
+                )
+            )
+        }
     }
 
     private func definition(of name: StatementName, _ session: Session) -> SharedStatement? {
@@ -46,58 +72,71 @@ struct StatementNaming {
         return session.statements.statement(name)
     }
 
-    private mutating func inject(
+    private func expect(_ operation: ServerConnection.PendingOperation, on server: ServerConnection) -> SharedStatement? {
+        server.pending.append(operation)
+        return nil
+    }
+
+    private mutating func parse(
         _ operation: StatementOperation,
+        _ effect: StatementEffect,
+        _ traits: StatementTraits,
         _ unit: RawSpan,
         _ session: Session,
         _ server: ServerConnection
-    ) {
+    ) -> SharedStatement? {
         let name = operation.statement
-        switch operation.kind {
-        case .parse(let effect, let traits):
-            if name.isUnnamed {
-                let generation = session.worker.nextGeneration()
-                let message = unit.extracting(operation.message)
-                session.statements.defineUnnamed(message, effect: effect, traits: traits, generation: generation)
-                server.prepared.unnamed = generation
-            } else if definition(of: name, session) != nil {
-                // The server is to refuse the name, in its own words: so the name has to be there.
-                guard !server.clientNames.contains(unit.array(operation.name)) else { return }
-                edits.append(Edit(message: operation.message, name: operation.name))
-            } else if !server.clientNames.isEmpty, server.clientNames.contains(unit.array(operation.name)) {
-                // SQL's PREPARE has taken it: likewise.
-            } else {
-                let statement = session.worker.statements.statement(
-                    unit.extracting(operation.name.upperBound + 1..<operation.message.upperBound),
-                    settings: session.settings.fingerprint,
-                    effect: effect,
-                    traits: traits
-                )
-                if server.prepared.use(statement) || defined.contains(where: { $0.statement === statement }) {
-                    // What it means is for the server to say anew.
-                    writer.closeStatement(statement.name)
-                    server.pending.append(.injectedClose(statement))
-                }
-                server.prepared.add(statement)
-                defined.append((name, statement))
-                edits.append(Edit(message: operation.message, name: operation.name, statement: statement))
-            }
-        case .bind, .describe:
-            if name.isUnnamed {
-                useUnnamed(session, server)
-            } else if let statement = definition(of: name, session) {
-                if !server.prepared.use(statement) {
-                    statement.appendParse(to: &writer)
-                    server.pending.append(.injectedParse(statement))
-                    server.prepared.add(statement)
-                }
-                edits.append(Edit(message: operation.message, name: operation.name, statement: statement))
-            }
-        case .close:
-            if !name.isUnnamed { defined.append((name, nil)) }
-        case .closePortal:
-            break
+        if name.isUnnamed {
+            let generation = session.worker.nextGeneration()
+            let message = unit.extracting(operation.message)
+            session.statements.defineUnnamed(message, effect: effect, traits: traits, generation: generation)
+            server.prepared.unnamed = generation
+            return expect(.parseUnnamed, on: server)
         }
+        let bytes = unit.array(operation.name)
+        if server.hasNamed(bytes) {
+            // SQL's PREPARE has taken it, or a Parse that was not seen: the server is to refuse it, in its own words.
+            return expect(.parseAsNamed(bytes), on: server)
+        }
+        guard definition(of: name, session) == nil else {
+            // The server is to refuse it likewise: so the name has to be there.
+            writer.message(.parse) {
+                $0.raw(bytes)
+                for _ in 0..<4 { $0.byte(0) }
+            }
+            server.pending.append(.injectedRefusal(bytes))
+            return expect(.parseAsNamed(bytes), on: server)
+        }
+        let content = unit.extracting(operation.name.upperBound + 1..<operation.message.upperBound)
+        let statement = session.worker.statements.statement(
+            content,
+            settings: session.settings.fingerprint,
+            effect: effect,
+            traits: traits
+        )
+        if server.prepared.use(statement) {
+            // What it means is for the server to say anew.
+            writer.closeStatement(statement.name)
+            server.pending.append(.injectedClose(statement))
+        }
+        server.prepared.add(statement)
+        defined.append((name, statement))
+        server.pending.append(.parse(name, bytes, statement))
+        return statement
+    }
+
+    private mutating func use(_ name: StatementName, _ session: Session, _ server: ServerConnection) -> SharedStatement? {
+        if name.isUnnamed {
+            useUnnamed(session, server)
+            return nil
+        }
+        guard let statement = definition(of: name, session) else { return nil }
+        if !server.prepared.use(statement) {
+            statement.appendParse(to: &writer)
+            server.pending.append(.injectedParse(statement))
+            server.prepared.add(statement)
+        }
+        return statement
     }
 
     private mutating func useUnnamed(_ session: Session, _ server: ServerConnection) {
@@ -112,49 +151,27 @@ struct StatementNaming {
         server.prepared.unnamed = session.statements.unnamed
     }
 
-    private mutating func evict(_ server: ServerConnection, keeping first: Int) {
+    private mutating func close(
+        _ operation: StatementOperation,
+        _ unit: RawSpan,
+        _ server: ServerConnection
+    ) -> SharedStatement? {
+        // Under the client's name nothing is prepared, mostly: to close it is no error, and others keep the statement.
+        if !operation.statement.isUnnamed { defined.append((operation.statement, nil)) }
+        return expect(.closeStatement(operation.statement, unit.array(operation.name)), on: server)
+    }
+
+    private mutating func evict(_ server: ServerConnection, usedBefore first: UInt64) {
         let limit = server.pool.worker.configuration.pooling.maxPreparedStatements
-        // What this unit uses was used last.
-        let needed = edits.count
-        while let statement = server.prepared.evict(limit: max(limit, needed)) {
+        while let statement = server.prepared.evict(limit: limit, usedBefore: first) {
             writer.closeStatement(statement.name)
             server.pending.append(.injectedClose(statement))
         }
     }
 
-    private func expect(
-        _ operation: StatementOperation,
-        _ unit: RawSpan,
-        _ session: Session,
-        _ server: ServerConnection
-    ) {
-        switch operation.kind {
-        case .parse:
-            if operation.statement.isUnnamed {
-                server.pending.append(.parseUnnamed)
-            } else if let edit = edits.first(where: { $0.message == operation.message }) {
-                let name = unit.array(operation.name)
-                if let statement = edit.statement {
-                    server.pending.append(.parse(operation.statement, name, statement))
-                } else {
-                    server.pending.append(.injectedRefusal(name))
-                    server.pending.append(.parseAsNamed(name))
-                }
-            } else {
-                server.pending.append(.parseAsNamed(unit.array(operation.name)))
-            }
-        case .close:
-            server.pending.append(.closeStatement(operation.statement, unit.array(operation.name)))
-        case .closePortal:
-            server.pending.append(.other)
-        case .bind, .describe:
-            break
-        }
-    }
-
-    /// What the client calls a statement of the unit last prepared, which stands at the start of `unit` still.
-    func clientName(of name: [UInt8], in unit: RawSpan) -> [UInt8]? {
-        edits.first { $0.statement?.name == name && $0.name.upperBound <= unit.byteCount }.map { unit.array($0.name) }
+    /// Whether the unit that was prepared last is this session's, and refers to this statement.
+    func refers(to name: [UInt8], of session: Session) -> Bool {
+        owner == session.serial && edits.contains { $0.client == StatementName(name.span.bytes) }
     }
 
     /// Sends the unit with its edits.
@@ -163,26 +180,18 @@ struct StatementNaming {
         var copied = 0
         for edit in edits {
             append(unit, copied..<edit.message.lowerBound)
-            output.append(unit.byte(at: edit.message.lowerBound))
-            if let statement = edit.statement {
-                append(length: edit.message.count - 1 - edit.name.count + statement.name.count)
-                append(unit, edit.message.lowerBound + MessageHeader.size..<edit.name.lowerBound)
-                output += statement.name
-                copied = edit.name.upperBound
-            } else {
-                // A Parse of nothing.
-                append(length: 4 + edit.name.count + 4)
-                append(unit, edit.name)
-                for _ in 0..<4 { output.append(0) }
-                copied = edit.message.lowerBound
-            }
+            copied = edit.message.lowerBound
+            if !edit.ahead.isEmpty { output += writer.bytes[edit.ahead] }
+            guard let statement = edit.statement else { continue }
+            output.append(unit.byte(at: copied))
+            let length = edit.message.count - 1 - edit.name.count + statement.name.count
+            for shift in [24, 16, 8, 0] as [Int] { output.append(UInt8(truncatingIfNeeded: length >> shift)) }
+            append(unit, copied + MessageHeader.size..<edit.name.lowerBound)
+            output += statement.name
+            copied = edit.name.upperBound
         }
         append(unit, copied..<unit.byteCount)
         stream.send(output)
-    }
-
-    private mutating func append(length: Int) {
-        for shift in [24, 16, 8, 0] as [Int] { output.append(UInt8(truncatingIfNeeded: length >> shift)) }
     }
 
     private mutating func append(_ unit: RawSpan, _ range: Range<Int>) {

@@ -9,10 +9,16 @@ protocol StreamOwner: AnyObject {
     /// Everything that was to be sent has been taken.
     func streamDidSendAll(_ stream: Stream)
     func streamDidConnect(_ stream: Stream)
+    /// The TLS handshake begun with `secure` is done.
+    func streamDidSecure(_ stream: Stream)
     /// The peer has closed or the connection failed; `code` is an errno, 0 after an orderly end.
     func streamDidBreak(_ stream: Stream, code: Int32)
     /// The time that was set with `Worker.limitTime` is over.
     func streamTookTooLong(_ stream: Stream)
+}
+
+extension StreamOwner {
+    func streamDidSecure(_ stream: Stream) {}
 }
 
 /// One connected socket of a worker: what it has received and not worked off, and what it has still to send.
@@ -29,34 +35,39 @@ final class Stream {
         var count: Int { end - start }
     }
 
-    private struct Send {
+    struct Send {
         var buffer: BufferID
         var start: Int
         var count: Int
+        /// The buffer is this send's alone: more can be put behind it before it is started.
+        var isOpen = false
     }
 
     let index: Int
     let descriptor: Int32
-    private let reactor: Reactor
-    private unowned(unsafe) let worker: Worker
+    let reactor: Reactor
+    unowned(unsafe) let worker: Worker
     /// Outlives the stream or has closed it: `close` ends the reference.
     private(set) unowned(unsafe) var owner: (any StreamOwner)?
 
-    private(set) var input: Input?
+    // What is not private belongs to this file and to Stream+Security.
+    var input: Input?
     /// Received while `input` was still in use.
-    private var nextInput: Input?
-    private(set) var isReceiving = false
+    var nextInput: Input?
+    var isReceiving = false
     /// The peer has sent its last byte.
-    private var hasEnded = false
-    private var receivesIntoInput = false
+    var hasEnded = false
+    private(set) var receivesIntoInput = false
     private var isConnecting = false
     private var current: Send?
-    private var queue: [Send] = []
-    private var queueHead = 0
+    var queue: [Send] = []
+    private(set) var queueHead = 0
     private(set) var isClosing = false
     private var closesWhenSent = false
     private var cancelled = false
     private var isForgotten = false
+    /// From `secure` on: what goes through the socket is ciphertext.
+    var security: StreamSecurity?
 
     init(index: Int, descriptor: Int32, worker: Worker, owner: any StreamOwner) {
         self.index = index
@@ -106,6 +117,10 @@ final class Stream {
     /// Receives what comes next, unless something received is still waiting.
     func receive() {
         guard !isReceiving, !isClosing, !hasEnded, nextInput == nil else { return }
+        if let security {
+            receive(security)
+            return
+        }
         isReceiving = true
         receivesIntoInput = false
         reactor.receive(descriptor, token: Token.receive.token(for: index))
@@ -145,6 +160,7 @@ final class Stream {
             worker.retryReceive(self)
             return false
         }
+        if let security { return receiveMore(security) }
         isReceiving = true
         receivesIntoInput = true
         let memory = reactor.buffers.memory(of: room.buffer)
@@ -158,7 +174,7 @@ final class Stream {
 
     /// Moves the unread bytes to the front of a buffer when there is little room behind them. A buffer that a send still
     /// reads from is left alone: the bytes move to another.
-    private func makeRoom() {
+    func makeRoom() {
         guard let input, input.start > 0, !(isReceiving && receivesIntoInput) else { return }
         let isShared = reactor.buffers.holders(of: input.buffer) > 1
         guard isShared || input.end > BufferPool.bufferSize / 2 else { return }
@@ -216,6 +232,11 @@ final class Stream {
             }
             return
         }
+        if let security, let buffer {
+            security.ciphertext = Input(buffer: buffer, start: 0, scanned: 0, end: Int(result))
+            deliver(security)
+            return
+        }
         if let buffer {
             let received = Input(buffer: buffer, start: 0, scanned: 0, end: Int(result))
             if input == nil {
@@ -236,6 +257,11 @@ final class Stream {
     /// Sends a range of a buffer, which stays held until all of it was taken.
     func send(_ buffer: BufferID, _ range: Range<Int>) {
         guard !range.isEmpty, !isClosing else { return }
+        if let security {
+            let bytes = UnsafeRawBufferPointer(rebasing: reactor.buffers.memory(of: buffer)[range])
+            encrypt(bytes, security)
+            return
+        }
         reactor.buffers.retain(buffer)
         enqueue(Send(buffer: buffer, start: range.lowerBound, count: range.count))
     }
@@ -243,6 +269,15 @@ final class Stream {
     /// Sends bytes of our own making.
     func send(_ bytes: [UInt8]) {
         guard !isClosing else { return }
+        if let security {
+            bytes.withUnsafeBytes { encrypt($0, security) }
+        } else {
+            sendPlain(bytes)
+        }
+    }
+
+    /// Sends bytes as they are, whatever they are.
+    func sendPlain(_ bytes: [UInt8]) {
         var rest = bytes[...]
         while !rest.isEmpty {
             guard let buffer = reactor.buffers.take() else {
@@ -256,7 +291,7 @@ final class Stream {
         }
     }
 
-    private func enqueue(_ send: Send) {
+    func enqueue(_ send: Send) {
         if current == nil {
             start(send)
         } else {
@@ -298,6 +333,7 @@ final class Stream {
         } else if isClosing {
             closeIfQuiet()
         } else {
+            if let security { sentAll(security) }
             owner?.streamDidSendAll(self)
         }
     }
@@ -318,6 +354,7 @@ final class Stream {
             if !flush { abandon() }
             return
         }
+        if let security { end(security, politely: flush) }
         isClosing = true
         owner = nil
         for held in [input, nextInput] {

@@ -14,6 +14,7 @@ struct Timers {
         case tookTooLong(stream: Int, serial: UInt64)
         case breakNow(stream: Int, serial: UInt64)
         case receiveAgain(stream: Int, serial: UInt64)
+        case decrypt(stream: Int, serial: UInt64)
     }
 
     private var heap: [(at: MonotonicTime, event: Event)] = []

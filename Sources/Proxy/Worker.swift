@@ -46,6 +46,9 @@ final class Worker: @unchecked Sendable {
     private var readers: SmoothWeightedRoundRobin
     private(set) var standbys: UInt64 = 0
     var unitsInFlight = 0
+    /// For new connections; those that are open keep what they began with.
+    private(set) var transportContexts: TransportContexts
+    var securityProblems = NodeSecurityProblems()
     private var streams: ContiguousArray<Stream?> = []
     private var freeStreams: [Int] = []
     private var streamSerials: ContiguousArray<UInt64> = []
@@ -60,7 +63,7 @@ final class Worker: @unchecked Sendable {
     private(set) var renewedAt = MonotonicTime.distantPast
     var statements: SharedStatements
     private var lastGeneration: PreparedStatements.Generation = 0
-    var scratch = StatementNaming()
+    var naming = StatementNaming()
     private var isStopping = false
     private var stopsAt: MonotonicTime?
     private var cancellers: [ObjectIdentifier: Canceller] = [:]
@@ -71,6 +74,7 @@ final class Worker: @unchecked Sendable {
         number: Int,
         configuration: EndpointConfiguration,
         topology: Topology,
+        transportContexts: TransportContexts,
         catalog: any Catalog,
         logger: Logger,
         admission: Admission,
@@ -82,6 +86,7 @@ final class Worker: @unchecked Sendable {
         self.number = number
         self.configuration = configuration
         self.topology = topology
+        self.transportContexts = transportContexts
         self.catalog = catalog
         self.logger = logger
         self.admission = admission
@@ -179,6 +184,8 @@ final class Worker: @unchecked Sendable {
             break  // the loop looks whether it is over
         case .receiveAgain(let index, let serial):
             if streamSerials[index] == serial { streams[index]?.receive() }
+        case .decrypt(let index, let serial):
+            if streamSerials[index] == serial { streams[index]?.decryptWaiting() }
         case .tookTooLong(let index, let serial):
             if streamSerials[index] == serial { streams[index]?.tookTooLong() }
         case .breakNow(let index, let serial):
@@ -200,6 +207,8 @@ final class Worker: @unchecked Sendable {
             cancelHere(key) { worker.mailbox.put(.cancelDone(session: requester)) }
         case .cancelDone(let id):
             session(id)?.close()
+        case .transportContexts(let contexts):
+            transportContexts = contexts
         case .slotIsWanted(let key, let number, let since):
             if let pool = pools[key] {
                 pool.isWanted(by: number, since: since)
@@ -442,6 +451,11 @@ final class Worker: @unchecked Sendable {
         )
     }
 
+    /// Bytes that were received are to be decrypted, but not from within a call of the stream's owner.
+    func decryptLater(_ stream: Stream) {
+        timers.add(.decrypt(stream: stream.index, serial: streamSerials[stream.index]), at: now)
+    }
+
     // MARK: - Sessions
 
     private func accept(on listener: Int) {
@@ -566,8 +580,18 @@ final class Worker: @unchecked Sendable {
     }
 
     /// Sends a cancel request to a node over a connection of its own.
-    func sendCancel(_ key: CancelKey, address: UInt32, port: UInt16, then finished: @escaping () -> Void) {
-        let canceller = Canceller(key: key)
+    ///
+    /// - Parameter transport: of the connection whose unit is to be cancelled; the request goes the same way.
+    func sendCancel(
+        _ key: CancelKey,
+        to node: NodeID,
+        transport: ServerTransport,
+        address: UInt32,
+        port: UInt16,
+        then finished: @escaping () -> Void
+    ) {
+        let security = NodeSecurity(transportContexts, host: topology[node].host, like: transport)
+        let canceller = Canceller(key: key, security: security)
         cancellers[ObjectIdentifier(canceller)] = canceller
         canceller.onEnd = { [weak self, unowned canceller] in
             self?.cancellers[ObjectIdentifier(canceller)] = nil
@@ -586,19 +610,40 @@ final class Worker: @unchecked Sendable {
 /// A cancel request on its way to a node: done when the node has closed the connection, and so has signalled.
 private final class Canceller: StreamOwner {
     private let key: CancelKey
+    private var security: NodeSecurity
     var stream: Stream?
     var onEnd: (() -> Void)?
 
-    init(key: CancelKey) { self.key = key }
-
-    func streamDidConnect(_ stream: Stream) {
-        var writer = MessageWriter()
-        writer.cancelRequest(key)
-        stream.send(writer.bytes)
-        stream.receive()
+    init(key: CancelKey, security: NodeSecurity) {
+        self.key = key
+        self.security = security
     }
 
-    func streamDidReceive(_ stream: Stream) { end() }
+    func streamDidConnect(_ stream: Stream) { proceed(security.connected(stream), stream) }
+
+    func streamDidReceive(_ stream: Stream) {
+        if security.isNegotiating { proceed(security.received(stream), stream) } else { end() }
+    }
+
+    func streamDidSecure(_ stream: Stream) {
+        security.secured(stream)
+        proceed(.startUp, stream)
+    }
+
+    private func proceed(_ step: NodeSecurity.Step, _ stream: Stream) {
+        switch step {
+        case .wait:
+            stream.receive()
+        case .startUp:
+            var writer = MessageWriter()
+            writer.cancelRequest(key)
+            stream.send(writer.bytes)
+            stream.receive()
+        case .fail:
+            end()
+        }
+    }
+
     func streamDidSendAll(_ stream: Stream) {}
     func streamDidBreak(_ stream: Stream, code: Int32) { end() }
     func streamTookTooLong(_ stream: Stream) { end() }

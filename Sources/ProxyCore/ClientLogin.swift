@@ -6,6 +6,7 @@ package import PostgresWire
 ///
 /// ```
 /// awaiting startup --SSLRequest, GSSENCRequest--> "N", awaiting startup
+///                  --SSLRequest, or TLS at once--> encrypt, awaiting startup
 ///                  --CancelRequest--> cancel, end
 ///                  --StartupMessage--> refused by the rules, or look the verifier up
 /// looking up       --trust, cert--> authenticated
@@ -23,6 +24,9 @@ package struct ClientLogin: ~Copyable {
         /// The packet is not complete.
         case needMore
         case reply([UInt8], consumed: Int)
+        /// Send the reply, go on in TLS, and say `secured` when that is done. A client that begins TLS without having asked
+        /// (`isDirect`) must name the protocol by ALPN, lest it was sent here with another in mind (PostgreSQL 17).
+        case encrypt(reply: [UInt8], consumed: Int, isDirect: Bool)
         case cancel(CancelKey)
         /// Ask for the role's verifier, and go on with `verifierFound`.
         case lookUpVerifier(role: String, consumed: Int)
@@ -52,6 +56,13 @@ package struct ClientLogin: ~Copyable {
     }
 
     private static let mechanism = "SCRAM-SHA-256"
+    private static let bindingMechanism = "SCRAM-SHA-256-PLUS"
+    /// How a TLS connection begins: with a handshake record.
+    private static let handshakeRecord: UInt8 = 0x16
+
+    /// What is said to a client that asks for encryption; to be set before its first byte.
+    package var encryption: EncryptionOffer = .none
+    package private(set) var transport = ClientTransport()
 
     /// What the client asked for; `nil` before its StartupMessage came.
     package private(set) var startup: StartupMessage?
@@ -59,18 +70,14 @@ package struct ClientLogin: ~Copyable {
     /// Runs from `awaitingInitialResponse` on.
     private var scram: SCRAMServer?
     private var state: State = .awaitingStartup
-    /// Requests for encryption that were declined. None may come twice: a client that repeats them and never reads the
+    /// Requests for encryption that were answered. None may come twice: a client that repeats them and never reads the
     /// answers would have them pile up before it has shown who it is.
-    private var declined: Set<Int32> = []
+    private var answered: Set<Int32> = []
 
     private let policy: LoginPolicy
     private let address: NetworkAddress?
     /// The rule that matches; known from `lookingUp` on.
     private var rule: HostBasedRule?
-    /// The connection is encrypted by TLS.
-    package var isEncrypted = false
-    /// The common name in a certificate of the client that its authority has signed; `nil` when it has shown none.
-    package var clientCertificateCommonName: String?
     /// What a client is told instead of being asked who it is: it is one too many.
     package var refusal: ErrorMessage?
 
@@ -78,6 +85,11 @@ package struct ClientLogin: ~Copyable {
     package init(policy: LoginPolicy = LoginPolicy(), address: NetworkAddress? = nil) {
         self.policy = policy
         self.address = address
+    }
+
+    /// The TLS handshake is done.
+    package mutating func secured(_ transport: ClientTransport) {
+        self.transport = transport
     }
 
     package var role: String { startup?["user"] ?? "" }
@@ -123,13 +135,14 @@ package struct ClientLogin: ~Copyable {
         else {
             return refuse(ErrorMessage(.fatal, .protocolViolation, "malformed SCRAM message"))
         }
-        guard body.string(0..<nameEnd) == Self.mechanism else {
+        let bindsChannel = body.string(0..<nameEnd) == Self.bindingMechanism && transport.channelBinding != nil
+        guard bindsChannel || body.string(0..<nameEnd) == Self.mechanism else {
             return refuse(
                 ErrorMessage(.fatal, .protocolViolation, "client selected an invalid SASL authentication mechanism")
             )
         }
         return finish(
-            scram?.clientFirst(body.array(nameEnd + 5..<body.byteCount)),
+            scram?.clientFirst(body.array(nameEnd + 5..<body.byteCount), bindsChannel: bindsChannel),
             consumed: header.totalSize
         )
     }
@@ -196,9 +209,14 @@ package struct ClientLogin: ~Copyable {
         let known = stored?.verifier
         let verifier = known ?? .mock(role: role, secret: secret)
         self.verifier = verifier
-        scram = SCRAMServer(verifier: verifier, isMock: known == nil, serverNonce: SCRAMNonce.make(from: random))
+        scram = SCRAMServer(
+            verifier: verifier,
+            isMock: known == nil,
+            serverNonce: SCRAMNonce.make(from: random),
+            channel: transport.channelBinding
+        )
         state = .awaitingInitialResponse
-        writer.authenticationSASL([Self.mechanism])
+        writer.authenticationSASL((transport.channelBinding == nil ? [] : [Self.bindingMechanism]) + [Self.mechanism])
     }
 
     // MARK: - Passwords
@@ -242,6 +260,10 @@ package struct ClientLogin: ~Copyable {
     // MARK: - Parts
 
     private mutating func receivedStartup(_ bytes: RawSpan) -> OnBytes {
+        if encryption != .none, answered.isEmpty, bytes.byteCount > 0, bytes.byte(at: 0) == Self.handshakeRecord {
+            answered = [StartupPacket.sslRequestCode, StartupPacket.gssEncryptionRequestCode]
+            return .encrypt(reply: [], consumed: 0, isDirect: true)
+        }
         guard let length = StartupPacket.announcedLength(bytes) else { return .needMore }
         guard (8...StartupPacket.maximumLength).contains(length) else {
             state = .ended
@@ -260,7 +282,7 @@ package struct ClientLogin: ~Copyable {
         case .sslRequest, .gssEncryptionRequest:
             let code =
                 packet == .sslRequest ? StartupPacket.sslRequestCode : StartupPacket.gssEncryptionRequestCode
-            guard declined.insert(code).inserted else {
+            guard answered.insert(code).inserted else {
                 return started(
                     .unsupportedVersion(major: Int(code >> 16), minor: Int(code & 0xFFFF)),
                     length,
@@ -279,6 +301,10 @@ package struct ClientLogin: ~Copyable {
                             + "man-in-the-middle attack."
                     )
                 )
+            }
+            if packet == .sslRequest, encryption != .none {
+                answered.insert(StartupPacket.gssEncryptionRequestCode)
+                return .encrypt(reply: [UInt8(ascii: "S")], consumed: length, isDirect: false)
             }
             return .reply([UInt8(ascii: "N")], consumed: length)
         case .cancel(let key):
@@ -305,6 +331,16 @@ package struct ClientLogin: ~Copyable {
                 ErrorMessage(.fatal, .invalidAuthorization, "no PostgreSQL user name specified in startup packet")
             )
         }
+        if encryption == .required, !transport.isEncrypted {
+            return .refuse(
+                ErrorMessage(
+                    .fatal,
+                    .invalidAuthorization,
+                    "this endpoint accepts only encrypted connections",
+                    hint: "Connect with sslmode=require or stricter."
+                )
+            )
+        }
         if let replication = message["replication"], !["false", "off", "no", "0"].contains(replication.lowercased()) {
             return .refuse(
                 ErrorMessage(
@@ -328,14 +364,14 @@ package struct ClientLogin: ~Copyable {
     private mutating func problemByRules() -> ErrorMessage? {
         let attempt = HostBasedRules.Attempt(
             address: address,
-            isEncrypted: isEncrypted,
+            isEncrypted: transport.isEncrypted,
             database: database,
             user: role
         )
         rule = policy.rules.first(matching: attempt, networks: policy.networks)
         guard let rule else { return LoginPolicy.noEntry(for: attempt) }
         if rule.method == .reject { return LoginPolicy.rejection(of: attempt) }
-        if rule.clientCertificate != nil, clientCertificateCommonName == nil {
+        if rule.clientCertificate != nil, transport.clientCertificateCommonName == nil {
             return ErrorMessage(.fatal, .invalidAuthorization, "connection requires a valid client certificate")
         }
         return nil
@@ -344,7 +380,7 @@ package struct ClientLogin: ~Copyable {
     /// Why the client's certificate does not let it in as this user.
     private var certificateProblem: ErrorMessage? {
         guard rule?.clientCertificate == .verifyFull,
-            !(clientCertificateCommonName ?? "").utf8.elementsEqual(role.utf8)
+            !(transport.clientCertificateCommonName ?? "").utf8.elementsEqual(role.utf8)
         else { return nil }
         return ErrorMessage(
             .fatal,
@@ -390,6 +426,8 @@ package struct ClientLogin: ~Copyable {
             return refuse(wrongPassword)
         case .malformed(let detail):
             return refuse(ErrorMessage(.fatal, .protocolViolation, "malformed SCRAM message", detail: detail))
+        case .refusedChannel(let text, let detail):
+            return refuse(ErrorMessage(.fatal, .invalidAuthorization, text, detail: detail))
         }
     }
 }

@@ -243,7 +243,8 @@ package struct PreparedOnServer: Sendable {
     }
 
     private var entries: [UInt32: Entry] = [:]
-    private var uses: UInt64 = 0
+    /// Counts uses.
+    package private(set) var uses: UInt64 = 0
     /// Which unnamed statement it has; `nil` when there surely is none.
     package var unnamed: PreparedStatements.Generation?
 
@@ -269,12 +270,15 @@ package struct PreparedOnServer: Sendable {
     }
 
     /// Takes out the statement that was not used for the longest time, to be closed; `nil` when there are not more than
-    /// `limit`.
-    package mutating func evict(limit: Int) -> SharedStatement? {
-        guard limit > 0, entries.count > limit else { return nil }
-        let oldest = entries.values.min { $0.lastUse < $1.lastUse }?.statement
-        if let oldest { entries[oldest.id] = nil }
-        return oldest
+    /// `limit`, which 0 lifts.
+    ///
+    /// - Parameter mark: what was used since `uses` had this value stays.
+    package mutating func evict(limit: Int, usedBefore mark: UInt64) -> SharedStatement? {
+        guard limit > 0, entries.count > limit, let oldest = entries.values.min(by: { $0.lastUse < $1.lastUse }),
+            oldest.lastUse <= mark
+        else { return nil }
+        entries[oldest.statement.id] = nil
+        return oldest.statement
     }
 
     /// Takes out all of them, to be closed.

@@ -214,6 +214,19 @@ package struct RequestUnitReader: Sendable {
         case .parse:
             unit.execute(.sessionState)
             guard let nameEnd = bytes.terminator(from: nameStart, before: bytes.byteCount) else { break }
+            let name = StatementName(bytes.extracting(nameStart..<nameEnd))
+            guard statements.statement(name) == nil else {
+                // It will be refused for its name, whatever its text.
+                operations.append(
+                    StatementOperation(
+                        kind: .parse(.write, []),
+                        statement: name,
+                        name: nameStart..<nameEnd,
+                        message: message
+                    )
+                )
+                return nil
+            }
             return bytes.array(nameStart..<nameEnd)
         default:
             break

@@ -19,6 +19,8 @@ package struct ServerLogin: ~Copyable {
     private let clientNonce: [UInt8]
     /// Runs once the node has asked for it.
     private var scram: SCRAMClient?
+    /// The TLS of the connection, to be set before the first message: `tls-server-end-point` (RFC 5929), if it has one.
+    package var transport: ServerTransport = .plain
     package private(set) var reported = ReportedParameters.none
     package private(set) var cancelKey = CancelKey(processID: 0, secret: 0)
 
@@ -75,14 +77,23 @@ package struct ServerLogin: ~Copyable {
             writer.passwordMessage(hash.answer(salt: body.array(4..<body.byteCount)))
             return .reply(writer.bytes)
         case 10:
-            guard Self.mechanisms(body).contains("SCRAM-SHA-256") else {
+            let offered = Self.mechanisms(body)
+            guard offered.contains("SCRAM-SHA-256") else {
                 return .failed("it offers no authentication by SCRAM-SHA-256")
             }
             guard let credential = credential.scram else {
                 return credential.md5 == nil ? lacking("a password") : .failed(Self.isStoredAsMD5)
             }
-            let client = SCRAMClient(credential: credential, clientNonce: clientNonce)
-            writer.saslInitialResponse(mechanism: "SCRAM-SHA-256", client.firstMessage())
+            var client = SCRAMClient(credential: credential, clientNonce: clientNonce)
+            if case .encrypted(let endPoint?) = transport, offered.contains("SCRAM-SHA-256-PLUS") {
+                let message = client.firstMessage(over: .bound(endPoint))
+                writer.saslInitialResponse(mechanism: "SCRAM-SHA-256-PLUS", message)
+            } else {
+                writer.saslInitialResponse(
+                    mechanism: "SCRAM-SHA-256",
+                    client.firstMessage(over: channelWithoutBinding)
+                )
+            }
             scram = consume client
             return .reply(writer.bytes)
         case 11:
@@ -127,6 +138,14 @@ package struct ServerLogin: ~Copyable {
         ).bytes
         let fields = message.span.bytes.extracting(MessageHeader.size..<message.count)
         return .refused(ServerErrorFields(body: fields), response: message)
+    }
+
+    private var channelWithoutBinding: SCRAMClient.Channel {
+        switch transport {
+        case .encrypted(.some): .unoffered
+        // A certificate that cannot be bound to: like a client that knows no channel binding.
+        case .encrypted(nil), .plain: .none
+        }
     }
 
     private static func mechanisms(_ body: RawSpan) -> [String] {

@@ -4,6 +4,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Proxy
+import ProxyCore
 import Replication
 
 /// `slipstream up`: makes or resumes a cluster and serves it.
@@ -55,6 +56,8 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "How they move: io_uring, epoll, or whichever works best. (default: auto)")
     var io: IOBackend?
 
+    @OptionGroup(title: "TLS") var tls: TLSOptions
+
     @Flag(help: "Return when the endpoint serves, and leave it running.")
     var detach = false
 
@@ -96,6 +99,8 @@ struct UpCommand: AsyncParsableCommand {
     private func serve(_ directory: ClusterDirectory, _ settings: Settings) async throws {
         // A client, or the terminal, that went away is an error of write(2), not the end of the process.
         signal(SIGPIPE, SIG_IGN)
+        let transportSecurity = tls.configuration(over: settings)
+        try transportSecurity.check()
         let port = try Self.port(port ?? settings.listenPort ?? 6432, on: settings.listenAddresses)
         let httpPort = try LoopbackPort.free(httpPort, option: "--http-port")
         let reporter = reportDescriptor.map { Detached.Reporter(descriptor: $0) }
@@ -116,6 +121,7 @@ struct UpCommand: AsyncParsableCommand {
         // The name of a Unix-domain socket has at most 107 bytes (unix(7)).
         if directory.path.utf8.count + "/.s.PGSQL.65535".utf8.count <= 107 { endpoint.socketDirectory = directory.path }
         endpoint.apply(settings)
+        endpoint.transportSecurity = transportSecurity
         if let io { endpoint.backend = io }
         let server = ClusterServer(
             directory: directory,

@@ -61,6 +61,7 @@ struct ServedCluster: Sendable {
             "SLIPSTREAM_NODES": "{\(ports)}",
             "SLIPSTREAM_PID": String(pid),
             "SLIPSTREAM_SOCKET_DIRECTORY": directory,
+            "SLIPSTREAM_CERTIFICATES": scratch + "/certificates",
             "PYTHONDONTWRITEBYTECODE": "1",
         ]
     }
@@ -172,11 +173,9 @@ struct ServedCluster: Sendable {
 actor Clusters {
     @TaskLocal static var current: Clusters?
 
-    private var starting: [Backend: Task<ServedCluster, any Error>] = [:]
-    private var guardians: [Guardian] = []
-
-    static func cluster(_ backend: Backend) async throws -> ServedCluster {
-        try await #require(current, "the suite has no .clusters trait").cluster(backend)
+    private struct Kind: Hashable {
+        var backend: Backend
+        var isEncrypted: Bool
     }
 
     /// A cluster with a configuration of its own, for one test.
@@ -185,7 +184,7 @@ actor Clusters {
         let scratch = try await clusters.newScratch()
         let file = scratch + "/slipstream.yaml"
         try configuration.write(toFile: file, atomically: true, encoding: .utf8)
-        return try await start(backend, in: scratch, ["--standbys", "1", "--config", file])
+        return try await start(backend, ["--standbys", "1", "--config", file], in: scratch)
     }
 
     private func newScratch() throws -> String {
@@ -194,24 +193,52 @@ actor Clusters {
         return guardian.scratch
     }
 
-    private func cluster(_ backend: Backend) async throws -> ServedCluster {
-        if let started = starting[backend] { return try await started.value }
+    private var starting: [Kind: Task<ServedCluster, any Error>] = [:]
+    private var guardians: [Guardian] = []
+
+    /// - Parameter isEncrypted: the endpoint offers TLS, and asks it of its nodes.
+    static func cluster(_ backend: Backend, isEncrypted: Bool = false) async throws -> ServedCluster {
+        try await #require(current, "the suite has no .clusters trait")
+            .cluster(Kind(backend: backend, isEncrypted: isEncrypted))
+    }
+
+    private func cluster(_ kind: Kind) async throws -> ServedCluster {
+        if let started = starting[kind] { return try await started.value }
         let guardian = try Guardian()
         guardians.append(guardian)
-        let task = Task { try await Self.start(backend, in: guardian.scratch) }
-        starting[backend] = task
+        let task = Task {
+            let arguments = kind.isEncrypted ? try await Self.certificates(in: guardian.scratch) : []
+            return try await Self.start(kind.backend, arguments, in: guardian.scratch)
+        }
+        starting[kind] = task
         return try await task.value
+    }
+
+    /// Makes them, and returns the options that name them.
+    private static func certificates(in scratch: String) async throws -> [String] {
+        let directory = scratch + "/certificates"
+        let made = try await run(Repository.clients + "/certificates", [directory])
+        try #require(made.status == 0, "\(made.text)")
+        for kind in ["crt", "key"] {
+            try FileManager.default.copyItem(atPath: "\(directory)/server.\(kind)", toPath: "\(directory)/live.\(kind)")
+        }
+        return [
+            "--tls-cert", directory + "/live.crt", "--tls-key", directory + "/live.key", "--tls-ca",
+            directory + "/ca.crt",
+            "--server-tls-mode", "verify-full", "--server-tls-ca", directory + "/ca.crt",
+        ]
     }
 
     private static func start(
         _ backend: Backend,
-        in scratch: String,
-        _ arguments: [String] = []
+        _ arguments: [String],
+        in scratch: String
     ) async throws -> ServedCluster {
         let directory = scratch + "/cluster"
         let up = try await run(
             Repository.slipstream,
-            ["up", "--detach", "--dir", directory, "--port", "0", "--http-port", "0"] + backend.arguments + arguments
+            ["up", "--detach", "--dir", directory, "--port", "0", "--http-port", "0"] + backend.arguments
+                + arguments
         )
         try #require(up.status == 0, "\(up.text)")
         // As slipstream's own passfile, but for any host: the Unix-domain socket's is its directory.

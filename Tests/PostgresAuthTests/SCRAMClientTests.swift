@@ -35,9 +35,9 @@ struct SCRAMClientTests {
 
     @Test("libpq leaves the user name empty, and so do we; one that is given is escaped")
     func userName() {
-        let nameless = SCRAMClient(credential: .password(""), clientNonce: bytes("abc"))
+        var nameless = SCRAMClient(credential: .password(""), clientNonce: bytes("abc"))
         #expect(text(nameless.firstMessage()) == "n,,n=,r=abc")
-        let odd = SCRAMClient(credential: .password(""), clientNonce: bytes("abc"), user: "a=b,c")
+        var odd = SCRAMClient(credential: .password(""), clientNonce: bytes("abc"), user: "a=b,c")
         #expect(text(odd.firstMessage()) == "n,,n=a=3Db=2Cc,r=abc")
     }
 

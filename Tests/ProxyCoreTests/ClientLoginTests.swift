@@ -220,7 +220,7 @@ struct ClientLoginTests {
                 case .authenticated: Issue.record("seed \(random.seed)")
                 case .reply(_, let consumed), .lookUpVerifier(_, let consumed):
                     #expect((1...bytes.count).contains(consumed), "seed \(random.seed)")
-                case .needMore, .cancel, .refuse: break
+                case .needMore, .encrypt, .cancel, .refuse: break
                 }
             }
         }

@@ -184,8 +184,7 @@ struct LoginMethodTests {
                 policy: LoginPolicy(rules: HostBasedRules.parse(rule).rules),
                 address: NetworkAddress("192.0.2.1")
             )
-            login.isEncrypted = true
-            login.clientCertificateCommonName = name
+            login.secured(ClientTransport(isEncrypted: true, clientCertificateCommonName: name))
             switch login.received(packet("ann", "shop").span.bytes) {
             case .refuse(let message):
                 #expect(name == nil && message.message == "connection requires a valid client certificate")

@@ -7,6 +7,7 @@ import ProxyCore
 enum LoginAnswer: Equatable {
     case needMore
     case reply([UInt8], consumed: Int)
+    case encrypt([UInt8], consumed: Int, isDirect: Bool)
     case cancel(CancelKey)
     case lookUpVerifier(role: String, consumed: Int)
     case refuse(SQLState)
@@ -81,6 +82,7 @@ struct LoginTranscript: ~Copyable {
         switch machine.received(bytes.span.bytes) {
         case .needMore: .needMore
         case .reply(let reply, let consumed): .reply(reply, consumed: consumed)
+        case .encrypt(let reply, let consumed, let isDirect): .encrypt(reply, consumed: consumed, isDirect: isDirect)
         case .cancel(let key): .cancel(key)
         case .lookUpVerifier(let role, let consumed): .lookUpVerifier(role: role, consumed: consumed)
         case .refuse(let message): .refuse(message.state)
@@ -123,7 +125,7 @@ struct LoginTranscript: ~Copyable {
             return .authenticated(key, client.serverFinal(Array(reply.dropFirst(Self.headSize))))
         case .refuse(let message):
             return .refused(message.state)
-        case .needMore, .reply, .cancel, .lookUpVerifier, .authenticated:
+        case .needMore, .reply, .encrypt, .cancel, .lookUpVerifier, .authenticated:
             return .other("no verdict")
         }
     }

@@ -110,8 +110,8 @@ class Wire:
         except Closed:
             return messages
 
-    def log_in(self, user="app", database="app", password=None):
-        self.send(startup(user=user, database=database))
+    def log_in(self, user="app", database="app", password=None, **parameters):
+        self.send(startup(user=user, database=database, **parameters))
         kind, body = self.read()
         assert kind == b"R" and body.startswith(struct.pack("!i", 10)), (kind, body)
         nonce = base64.b64encode(os.urandom(18)).decode()
