@@ -74,6 +74,8 @@ class Bench:
     scratch: str
     clusters: list = field(default_factory=list)
     peers: list = field(default_factory=list)
+    # How many peers there have been.
+    started: int = 0
 
     # MARK: - Servers
 
@@ -95,7 +97,8 @@ class Bench:
         """Every PgBouncer there is, the installed one first."""
         started = []
         for program in programs or self.arguments.pgbouncer:
-            directory = self.path(f"pgbouncer{len(self.peers)}")
+            self.started += 1
+            directory = self.path(f"pgbouncer-{self.started}")
             peer = PgBouncer(program, directory, pool_size, **options)
             self.peers.append(peer)
             peer.start(nodes)
