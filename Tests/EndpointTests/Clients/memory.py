@@ -44,8 +44,8 @@ class Churn(EndpointTestCase):
         for number in range(self.SESSIONS):
             self.visit(number)
         eventually("descriptors are given back", lambda: descriptors() <= open_before + 10)
-        # Less than 4 KiB for each client, whatever the pages do.
-        self.assertLess(resident_bytes(), before + self.SESSIONS * 4 * KILOBYTE)
+        # What one client holds while it is there is more than this.
+        self.assertLess(resident_bytes(), before + self.SESSIONS * 8 * KILOBYTE)
 
 
 class LargeValues(EndpointTestCase):
