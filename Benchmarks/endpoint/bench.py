@@ -1,21 +1,38 @@
-"""script/bench: pgbench -S directly, through PgBouncer and through Slipstream, in turn. See docs/performance.md."""
+"""script/bench: measures the endpoint, beside PgBouncer and beside no proxy at all. See docs/performance.md."""
 
 import argparse
 import os
-import platform
 import re
+import resource
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 
+import claim_allocations
+import claim_cpu
+import claim_instructions
+import claim_latency
+import claim_memory
+import claim_scaling
+import claim_soak
+import claim_tls
 import hotspots
-from measure import run
-from targets import Cluster, PgBouncer, SetupError, Target
+from claims import BACKENDS, Bench, note, print_table
+from measure import Load, run
+from targets import SetupError, Target
 
-BACKENDS = {"uring": "io_uring", "epoll": "epoll"}
+CLAIMS = {
+    "cpu": claim_cpu.run,
+    "latency": claim_latency.run,
+    "memory": claim_memory.run,
+    "allocations": claim_allocations.run,
+    "instructions": claim_instructions.run,
+    "scaling": claim_scaling.run,
+    "tls": claim_tls.run,
+    "soak": claim_soak.run,
+}
 MODES = ("simple", "extended", "prepared")
 PEER, DIRECT = "PgBouncer", "direct"
 # What is required of CPU time per transaction, as a share of PgBouncer's.
@@ -38,45 +55,43 @@ def parsed():
         description="Compares the endpoint with PgBouncer and with no proxy at all, on servers of its own.",
         epilog="docs/performance.md says what is measured and how to read it.",
     )
+    parser.add_argument(
+        "claim", nargs="?", default="compare", choices=["compare", *CLAIMS, "all"],
+        help="what to measure; compare (the default) is everything about -S, all is all the others",
+    )
     parser.add_argument("--clients", type=int, default=16, help="how many at once (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="threads of pgbench (default: %(default)s)")
-    parser.add_argument("--modes", type=names(MODES), default=["simple", "prepared"], help="of " + ",".join(MODES))
+    parser.add_argument("--modes", type=names(MODES), help="of " + ",".join(MODES))
     parser.add_argument("--backends", type=names(BACKENDS), default=list(BACKENDS), help="of " + ",".join(BACKENDS))
-    parser.add_argument("--seconds", type=float, default=5, help="of each run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all runs; medians count (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="of each run (default: 5; 2 for a claim)")
+    parser.add_argument("--rounds", type=int, help="of all runs; medians count (default: 3; 7 for a claim)")
     parser.add_argument("--warm-up", type=float, default=1.5, help="seconds before (default: %(default)s)")
     parser.add_argument("--scale", type=int, default=5, help="of pgbench's tables (default: %(default)s)")
+    parser.add_argument("--many", default="16,64", help="clients of cpu, scaling and tls (default: %(default)s)")
+    parser.add_argument("--soak", "--soak-seconds", dest="soak_seconds", type=float, default=600, metavar="SECONDS",
+                        help="of soak, on each backend (default: %(default)s)")
+    parser.add_argument("--record", action="store_true", help="instructions: keep the figures of this run")
     parser.add_argument("--peer", choices=["pgbouncer", "none"], default="pgbouncer", help="what to compare with")
+    parser.add_argument("--pgbouncer", action="append", metavar="PROGRAM",
+                        help="another PgBouncer to compare with, such as one that can prepare statements (1.21 and later)")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a requirement is not met")
     parser.add_argument("--profile", action="store_true", help="say where Slipstream's time goes (perf), no comparison")
     parser.add_argument("--slipstream", help=argparse.SUPPRESS)
-    parser.add_argument("--pgbouncer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not 1 <= arguments.clients <= 100:
-        parser.error("--clients must be between 1 and 100: a node takes 300 connections, and three targets share it")
+    is_claim = arguments.claim != "compare"
+    arguments.modes = arguments.modes or (list(MODES) if is_claim else ["simple", "prepared"])
+    arguments.seconds = arguments.seconds or (2 if is_claim else 5)
+    arguments.rounds = arguments.rounds or (7 if is_claim else 3)
+    arguments.pgbouncer = [os.path.realpath(program) for program in arguments.pgbouncer or []]
+    try:
+        arguments.many = [int(part) for part in arguments.many.split(",")]
+    except ValueError:
+        parser.error("--many is a list of numbers, such as 16,64")
+    if not all(1 <= clients <= 100 for clients in [arguments.clients, *arguments.many]):
+        parser.error("there must be 1 to 100 clients: a node takes 300 connections, and three targets share it")
     if arguments.rounds < 1 or arguments.seconds < 1 or arguments.jobs < 1:
         parser.error("--rounds, --seconds and --jobs must be at least 1")
     return arguments
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def program_version(*command):
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def machine(peer):
-    model = ""
-    with open("/proc/cpuinfo") as file:
-        found = re.search(r"^model name\s*:\s*(.*)$", file.read(), re.MULTILINE)
-        model = f" ({found.group(1)})" if found else ""
-    postgres = re.search(r"\d+(\.\d+)?", program_version("postgres", "--version")).group()
-    parts = [f"{os.cpu_count()} cores{model}", f"Linux {platform.release()}", f"PostgreSQL {postgres}"]
-    if peer:
-        parts.append(f"PgBouncer {peer.version_text}")
-    return ", ".join(parts) + f"; load average at the start {os.getloadavg()[0]:.1f}"
 
 
 # MARK: - Measuring
@@ -95,7 +110,10 @@ def measure(targets, arguments, peer, scratch):
         turn = number % len(targets)
         for mode in arguments.modes:
             for target in targets[turn:] + targets[:turn]:
-                sample = run(target, mode_for(target, mode, peer), arguments, scratch)
+                load = Load(
+                    arguments.clients, arguments.seconds, mode_for(target, mode, peer), arguments.jobs, arguments.warm_up
+                )
+                sample = run(target, load, scratch)
                 samples.setdefault((mode, target.server, target.name), []).append(sample)
                 cost = f", {sample.cpu:.1f} µs CPU" if sample.cpu else ""
                 note(
@@ -170,10 +188,13 @@ def verdicts(samples, arguments, peer):
     return lines, met
 
 
-def serving(clusters, peer):
-    """Starts the peer, and names everything that pgbench can be pointed at."""
-    if peer:
-        peer.start({BACKENDS[cluster.backend]: cluster.direct() for cluster in clusters})
+def serving(bench, arguments):
+    """Starts everything that pgbench can be pointed at."""
+    clusters = [bench.cluster(backend, backend) for backend in arguments.backends]
+    peer = None
+    if arguments.pgbouncer:
+        nodes = {BACKENDS[cluster.backend]: cluster.direct() for cluster in clusters}
+        peer = bench.bouncers(nodes, arguments.clients, programs=arguments.pgbouncer[-1:])[0]
     targets = []
     for cluster in clusters:
         server = BACKENDS[cluster.backend]
@@ -181,19 +202,19 @@ def serving(clusters, peer):
         if peer:
             targets.append(Target(PEER, server, peer.login(server), peer.process.pid))
         targets.append(Target(f"Slipstream {server}", server, cluster.endpoint(), cluster.process.pid))
-    return targets
+    return targets, peer
 
 
-def profile(arguments, targets, peer, scratch):
-    print(machine(peer))
+def profile(arguments, bench, targets, peer):
+    print(bench.machine())
     # One PgBouncer is enough: its servers are alike.
     chosen = [target for target in targets if target.pid and (target.name != PEER or target is targets[1])]
-    hotspots.report(chosen, arguments, lambda target, mode: mode_for(target, mode, peer), scratch)
+    hotspots.report(chosen, arguments, lambda target, mode: mode_for(target, mode, peer), bench.scratch)
 
 
-def compare(arguments, targets, peer, scratch):
-    description = machine(peer)
-    samples = measure(targets, arguments, peer, scratch)
+def compare(arguments, bench, targets, peer):
+    description = bench.machine()
+    samples = measure(targets, arguments, peer, bench.scratch)
     print(description)
     print(
         f"pgbench -S, {arguments.clients} clients, scale {arguments.scale}; "
@@ -213,6 +234,21 @@ def compare(arguments, targets, peer, scratch):
     return met
 
 
+def claims(arguments, bench):
+    """Measures what was asked for; says at the end what is met."""
+    verdicts = []
+    for name in CLAIMS if arguments.claim == "all" else [arguments.claim]:
+        found = CLAIMS[name](bench)
+        bench.stop()
+        print("\n" + "\n".join(str(verdict) for verdict in found), flush=True)
+        verdicts += found
+    missed = [verdict for verdict in verdicts if verdict.is_required and not verdict.is_met]
+    if arguments.claim == "all":
+        print(f"\n{len(verdicts)} claims, {len(missed)} not met")
+        print("\n".join(str(verdict) for verdict in missed))
+    return not missed
+
+
 def main():
     arguments = parsed()
 
@@ -221,26 +257,22 @@ def main():
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    # Thousands of clients, on both sides of the proxies.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # The servers may run as another user, who has to get in.
     scratch = tempfile.mkdtemp(prefix="slipstream-bench-")
     os.chmod(scratch, 0o755)
-    clusters, peer = [], None
+    bench = Bench(arguments, scratch)
     try:
-        if arguments.profile:
+        if arguments.claim != "compare":
+            met = claims(arguments, bench)
+        elif arguments.profile:
             hotspots.check()
-        for backend in arguments.backends:
-            note(f"Starting a cluster of one node ({BACKENDS[backend]})")
-            directory = os.path.join(scratch, backend)
-            clusters.append(Cluster(arguments.slipstream, directory, backend, directory + ".log"))
-            clusters[-1].start()
-            clusters[-1].fill(arguments.scale)
-        if arguments.peer == "pgbouncer":
-            peer = PgBouncer(arguments.pgbouncer, os.path.join(scratch, "pgbouncer"), arguments.clients)
-        targets = serving(clusters, peer)
-        if arguments.profile:
-            profile(arguments, targets, peer, scratch)
-            return 0
-        met = compare(arguments, targets, peer, scratch)
+            profile(arguments, bench, *serving(bench, arguments))
+            met = True
+        else:
+            met = compare(arguments, bench, *serving(bench, arguments))
         return 0 if met or not arguments.check else 1
     except (SetupError, RuntimeError) as error:
         note(f"error: {error}")
@@ -252,10 +284,7 @@ def main():
         # Nobody interrupts the tidying up.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        if peer:
-            peer.stop()
-        for cluster in clusters:
-            cluster.stop()
+        bench.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 
-from measure import run
+from measure import Load, run
 from targets import SetupError, stop
 
 TOP, TOP_OWN = 25, 15
@@ -78,7 +78,8 @@ class Profile:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
         try:
-            self.sample = run(target, mode, arguments, scratch)
+            load = Load(arguments.clients, arguments.seconds, mode, arguments.jobs, arguments.warm_up)
+            self.sample = run(target, load, scratch)
             trouble, counts = record.communicate(timeout=30)[1], count.communicate(timeout=30)[1]
         finally:
             stop(record)

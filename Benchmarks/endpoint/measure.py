@@ -60,7 +60,10 @@ def latencies(prefix, since, until):
     for path in glob.glob(prefix + ".*"):
         with open(path) as file:
             for line in file:
-                _, _, taken, _, seconds, micros = line.split()[:6]
+                try:
+                    _, _, taken, _, seconds, micros = line.split()[:6]
+                except ValueError:
+                    continue  # Cut off where pgbench was ended.
                 end = int(seconds) + int(micros) / 1e6
                 first = end if first is None else min(first, end)
                 if since <= end < until:
@@ -72,18 +75,44 @@ def latencies(prefix, since, until):
     return result
 
 
-def pgbench_command(arguments, mode, seconds, log=None):
-    command = ["pgbench", "-n", "-S", "-M", mode, "-c", str(arguments.clients), "-j", str(arguments.jobs)]
-    # Some more at the end: measuring is over before the clients are.
-    command += ["-T", str(math.ceil(seconds + arguments.warm_up + 0.5))]
-    return command + (["--log", "--log-prefix", log] if log else [])
+@dataclass
+class Load:
+    """What pgbench does, and for how long it is watched."""
+
+    clients: int
+    seconds: float
+    mode: str = "simple"
+    jobs: int = 1
+    warm_up: float = 0.5
+    options: tuple = ("-S",)
+
+    # A thousand clients need seconds to log in, and pgbench's time begins before that.
+    @property
+    def is_large(self):
+        return self.clients > 100
+
+    def command(self, log):
+        total = math.ceil(self.seconds + self.warm_up + 0.8) + (self.clients // 10 if self.is_large else 0)
+        return [
+            "pgbench", "-n", *self.options, "-M", self.mode, "-c", str(self.clients), "-j", str(self.jobs),
+            "-T", str(total), "--log", "--log-prefix", log,
+        ]
 
 
-def run(target, mode, arguments, scratch):
-    """Runs pgbench -S, and looks at the clocks between its start and its end: connecting is not counted."""
+def begun(process, prefix, patience):
+    """Waits until all clients are connected: then pgbench writes its first lines."""
+    deadline = time.monotonic() + patience
+    while not any(os.path.getsize(path) for path in glob.glob(prefix + ".*")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def run(target, load, scratch, usage=Usage.of):
+    """Runs pgbench, and looks at the clocks between its start and its end: connecting is not counted."""
     prefix = os.path.join(scratch, "log")
     process = subprocess.Popen(
-        pgbench_command(arguments, mode, arguments.seconds, prefix),
+        load.command(prefix),
         env=target.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -91,17 +120,24 @@ def run(target, mode, arguments, scratch):
         start_new_session=True,
     )
     try:
-        time.sleep(arguments.warm_up)
-        before, since = target.pid and Usage.of(target.pid), time.time()
-        time.sleep(arguments.seconds)
-        after, until = target.pid and Usage.of(target.pid), time.time()
+        begun(process, prefix, 30 + load.clients / 10)
+        time.sleep(load.warm_up)
+        before, since = target.pid and usage(target.pid), time.time()
+        time.sleep(load.seconds)
+        after, until = target.pid and usage(target.pid), time.time()
+        was_running = process.poll() is None
+        if load.is_large and was_running:
+            # What it has not written yet is later than what counts.
+            time.sleep(0.5)
+            process.terminate()
         output = process.communicate(timeout=60)[0]
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    if process.returncode != 0:
-        raise RuntimeError(f"pgbench failed ({target.name}, {mode}):\n{output}")
+    ended_well = was_running and "aborted" not in output if load.is_large else process.returncode == 0
+    if not ended_well:
+        raise RuntimeError(f"pgbench failed ({target.name}, {load.mode}, {load.clients} clients):\n{output}")
 
     times = latencies(prefix, since, until)
     count = len(times)

@@ -23,6 +23,7 @@ class Login:
     user: str
     password: str
     database: str
+    sslmode: str = "disable"
 
     @staticmethod
     def of(uri):
@@ -39,7 +40,7 @@ class Login:
             PGUSER=self.user,
             PGPASSWORD=self.password,
             PGDATABASE=self.database,
-            PGSSLMODE="disable",
+            PGSSLMODE=self.sslmode,
             PGGSSENCMODE="disable",
         )
 
@@ -78,29 +79,61 @@ def tail(path):
 
 
 class Cluster:
-    """`slipstream up` with one node and one worker."""
+    """`slipstream up`: with one node and one worker unless told otherwise.
 
-    def __init__(self, program, directory, backend, log):
+    `wrapper` is a program and its arguments that runs Slipstream, `settings` a configuration.
+    """
+
+    def __init__(
+        self, program, directory, backend, log, *, standbys=0, workers=1, settings=None, options=(), wrapper=(),
+        environment=None,
+    ):
         self.program, self.directory, self.backend, self.log = program, directory, backend, log
+        self.standbys, self.workers, self.settings = standbys, workers, settings
+        self.options, self.wrapper, self.environment = options, wrapper, environment
         self.process = None
 
     def start(self):
+        command = [*self.wrapper, self.program, "up", "--dir", self.directory, "--port", "0", "--http-port", "0"]
+        command += ["--quiet", "--standbys", str(self.standbys), "--workers", str(self.workers), "--io", self.backend]
+        command += self.options
+        if self.settings is not None:
+            path = self.directory + ".yaml"
+            with open(path, "w") as file:
+                file.writelines(f"{key}: {value}\n" for key, value in self.settings.items())
+            command += ["-c", path]
         with open(self.log, "w") as log:
-            command = [self.program, "up", "--dir", self.directory, "--port", "0", "--http-port", "0", "--quiet"]
-            command += ["--standbys", "0", "--workers", "1", "--io", self.backend]
             # A session of its own: the terminal's Ctrl-C is for us, who then stop everything in order.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 120
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=dict(os.environ, **self.environment or {})
+            )
+        deadline = time.monotonic() + 180
         while True:
             status = subprocess.run(
                 [self.program, "status", "--json", "--dir", self.directory], capture_output=True, text=True
             )
             if status.returncode == 0:
-                break
+                nodes = json.loads(status.stdout)["nodes"]
+                if len(nodes) == 1 + self.standbys and all(node["state"] == "up" for node in nodes):
+                    break
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SetupError(f"slipstream up --io {self.backend} does not serve:\n{tail(self.log)}")
+                raise SetupError(f"{' '.join(command)} does not serve:\n{tail(self.log)}")
             time.sleep(0.1)
-        self.node = json.loads(status.stdout)["nodes"][0]["name"]
+        self.node = next(node["name"] for node in nodes if node["role"] == "primary")
+
+    def check(self):
+        """It must not have ended meanwhile."""
+        if self.process.poll() is not None:
+            raise SetupError(f"slipstream has ended with {self.process.returncode}:\n{tail(self.log)}")
+
+    def worker_threads(self):
+        """The threads that move the bytes."""
+        threads = []
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{task}/comm") as file:
+                if file.read().startswith("worker"):
+                    threads.append(int(task))
+        return threads
 
     def login(self, *options):
         uri = subprocess.run(
@@ -135,11 +168,13 @@ class Cluster:
 class PgBouncer:
     """In transaction mode, in front of several nodes, one pooled database for each.
 
-    Both sides log in with SCRAM, as Slipstream's do. Pools are as large as the clients are many: nobody waits.
+    Both sides log in with SCRAM, as Slipstream's do. `certificate` and `key` are files: clients then need TLS.
     """
 
-    def __init__(self, program, directory, clients):
-        self.program, self.directory, self.clients = program, directory, clients
+    def __init__(self, program, directory, pool_size, max_clients=None, certificate=None, key=None, wrapper=()):
+        self.program, self.directory, self.pool_size = program, directory, pool_size
+        self.max_clients = max_clients or 4 * pool_size + 100
+        self.certificate, self.key, self.wrapper = certificate, key, wrapper
         self.process = None
         output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
         found = re.search(r"PgBouncer (\d+)\.(\d+)", output)
@@ -150,6 +185,10 @@ class PgBouncer:
     @property
     def version_text(self):
         return ".".join(str(part) for part in self.version)
+
+    @property
+    def name(self):
+        return f"PgBouncer {self.version_text}"
 
     @property
     def prepares(self):
@@ -170,14 +209,20 @@ class PgBouncer:
             "pool_mode": "transaction",
             "auth_type": "scram-sha-256",
             "auth_file": f"{self.directory}/users",
-            "default_pool_size": self.clients,
-            "max_client_conn": 4 * self.clients + 100,
+            "default_pool_size": self.pool_size,
+            "max_client_conn": self.max_clients,
             "max_db_connections": 0,
             "log_connections": 0,
             "log_disconnections": 0,
             "log_stats": 0,
             "logfile": f"{self.directory}/log",
         }
+        if self.certificate:
+            settings |= {
+                "client_tls_sslmode": "require",
+                "client_tls_cert_file": self.certificate,
+                "client_tls_key_file": self.key,
+            }
         if self.prepares:
             settings["max_prepared_statements"] = 200
         with open(f"{self.directory}/pgbouncer.ini", "w") as file:
@@ -191,14 +236,14 @@ class PgBouncer:
             # Each cluster has a role `app` with a password of its own; clients use one of them for all.
             self.user = next(iter(nodes.values()))
             file.write(f'"{self.user.user}" "{self.user.password}"\n')
-        command = [self.program, "--quiet", f"{self.directory}/pgbouncer.ini"]
+        options = ["--quiet", f"{self.directory}/pgbouncer.ini"]
         if os.geteuid() == 0:  # which PgBouncer refuses to run as
             account = next(name for name in ("postgres", "nobody") if known(name))
             for path in (self.directory, f"{self.directory}/pgbouncer.ini", f"{self.directory}/users"):
                 os.chown(path, pwd.getpwnam(account).pw_uid, -1)
-            command[1:1] = ["--user", account]
+            options[:0] = ["--user", account]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            [*self.wrapper, self.program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         deadline = time.monotonic() + 20
         while True:
@@ -211,7 +256,8 @@ class PgBouncer:
                 time.sleep(0.05)
 
     def login(self, name):
-        return Login("127.0.0.1", self.port, self.user.user, self.user.password, name)
+        sslmode = "require" if self.certificate else "disable"
+        return Login("127.0.0.1", self.port, self.user.user, self.user.password, name, sslmode)
 
     def stop(self):
         if self.process is not None:

@@ -130,4 +130,10 @@ extension EndpointTests {
         )
         #expect(try await cluster.currentStatus().pid == before.pid)
     }
+
+    @Test(arguments: Backend.allCases) func memory(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        try await cluster.python("memory")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
 }
