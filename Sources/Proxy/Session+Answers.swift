@@ -87,10 +87,15 @@ extension Session {
                 beginCopyIn(on: server)
             case .parameterStatus:
                 server.reported = server.reported.reporting(bytes.extracting(range))
-                isForTheClient = server.role == .primary
+                isForTheClient = server.role == .primary && !restoresStartup
                 if isForTheClient {
                     told = server.reported
                     route.hasASCIISafeEncoding = told.hasASCIISafeEncoding
+                } else if server.role == .primary {
+                    forward(input.buffer, start..<range.lowerBound)
+                    start = range.lowerBound
+                    isMidMessage = false
+                    tell(server.reported.reporting(applicationName: applicationName))
                 }
             case .readyForQuery:
                 isReady = true
@@ -128,6 +133,15 @@ extension Session {
         }
         if passesToServer { advance() }
         if !client.isSending { resume(server) }
+    }
+
+    /// The unit goes back to the settings of the startup packet, of which the server does not know all.
+    private var restoresStartup: Bool {
+        guard !startupSettings.isEmpty, let current else { return false }
+        switch current.change {
+        case (.reset, _)?, (.resetAll, _)?: return true
+        case (.set, _)?, nil: return current.lastCommand == .discardAll
+        }
     }
 
     /// Whether an error of this standby may be kept from the client, and the unit run on the primary.

@@ -29,6 +29,7 @@ extension Session {
             if let startup = login?.startup {
                 profile = StartupProfile(startup, database: database)
                 startupSettings = startup.settings
+                applicationName = startup.applicationName
             }
             guard worker.admitsClient(self) else { return false }
             worker.lookUpVerifier(of: role, for: self)
@@ -129,7 +130,7 @@ extension Session {
         // Only now is it known that the database exists.
         if functions == nil { functions = worker.functions(of: database) }
         guard functions?.isSettled == true else { return }
-        told = reported.reporting(applicationNameOf: login?.startup)
+        told = reported.reporting(applicationName: applicationName)
         route.hasASCIISafeEncoding = told.hasASCIISafeEncoding
         login = nil
         var writer = MessageWriter()

@@ -121,6 +121,8 @@ final class Session: StreamOwner {
     var settings = SessionSettings.none
     /// The settings of the startup packet that are made like others.
     var startupSettings = SessionSettings.none
+    /// The name that the startup packet gives the client.
+    var applicationName: [UInt8]?
     /// What the client was told of the server's parameters.
     var told = ReportedParameters.none
 

@@ -19,22 +19,24 @@ package struct StartupProfile: Sendable, Hashable {
 }
 
 extension StartupMessage {
+    /// The name that the client gives itself.
+    package var applicationName: [UInt8]? {
+        parameters.last { $0.name == "application_name" }?.value
+    }
+
     /// The settings a session begins with on a connection of its profile.
     package var settings: SessionSettings {
-        guard let name = parameters.last(where: { $0.name == "application_name" })?.value, !name.isEmpty else {
-            return .none
-        }
+        guard let applicationName, !applicationName.isEmpty else { return .none }
         return SessionSettings.none.setting(
             "application_name",
-            by: Array("SET application_name TO ".utf8) + SessionSettings.literal(name)
+            by: Array("SET application_name TO ".utf8) + SessionSettings.literal(applicationName)
         )
     }
 }
 
 extension ReportedParameters {
-    /// With the name that the client has given itself.
-    package func reporting(applicationNameOf startup: StartupMessage?) -> ReportedParameters {
-        guard let name = startup?.parameters.last(where: { $0.name == "application_name" })?.value else { return self }
-        return reporting(Array("application_name".utf8), name)
+    package func reporting(applicationName: [UInt8]?) -> ReportedParameters {
+        guard let applicationName else { return self }
+        return reporting(Array("application_name".utf8), applicationName)
     }
 }
