@@ -223,24 +223,23 @@ struct RequestUnitTests {
         var statements = PreparedStatements()
         statements.define("r", .read)
         statements.define("s", .sessionState, .namesStatements)
-        let head = Frontend.parse("", "SELECT 1")
-        let known = readOversized(head, Array(Frontend.bind("r").dropLast(3)), statements)
+        let known = readOversized(Array(Frontend.bind("r").dropLast(3)), statements)
         #expect(known.name == nil)
         #expect(known.unit.isOpaque && known.unit.hasNames && known.unit.binds == 1)
         #expect(known.unit.effect == .write && known.unit.executes == .read)
-        #expect(known.operations.map(\.kind) == [.parse(.read, []), .bind])
-        let message = head.count..<head.count + Frontend.bind("r").count
+        #expect(known.operations.map(\.kind) == [.bind])
+        let message = 0..<Frontend.bind("r").count
         #expect(known.operations.last?.message == message, "the whole message, as far as it is not there, too")
-        let state = readOversized([], Array(Frontend.bind("s").dropLast(3)), statements)
+        let state = readOversized(Array(Frontend.bind("s").dropLast(3)), statements)
         #expect(state.unit.executes == .sessionState && state.unit.traits == .namesStatements)
-        let unknown = readOversized([], Array(Frontend.bind("x").dropLast(3)), statements)
+        let unknown = readOversized(Array(Frontend.bind("x").dropLast(3)), statements)
         #expect(unknown.unit.executes == .sessionState && unknown.operations.map(\.statement) == [name("x")])
     }
 
     @Test("of an oversized Parse the name is told, and nothing of its text")
     func oversizedParse() {
         for text in ["", "s", "a longer name"] {
-            let read = readOversized([], Array(Frontend.parse(text, "SELECT 1").dropLast(4)))
+            let read = readOversized(Array(Frontend.parse(text, "SELECT 1").dropLast(4)))
             #expect(read.name == Array(text.utf8))
             #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
             #expect(read.operations.isEmpty)
@@ -252,7 +251,7 @@ struct RequestUnitTests {
         var statements = PreparedStatements()
         statements.define("s", .read)
         let message = Frontend.parse("s", "SELECT 1")
-        let read = readOversized([], Array(message.dropLast(4)), statements)
+        let read = readOversized(Array(message.dropLast(4)), statements)
         #expect(read.name == nil && read.unit.isOpaque)
         #expect(read.operations.map(\.kind) == [.parse(.write, [])])
         #expect(read.operations.first?.statement == name("s"))
@@ -269,7 +268,7 @@ struct RequestUnitTests {
         ]
     )
     func oversizedOther(bytes: [UInt8]) {
-        let read = readOversized([], bytes)
+        let read = readOversized(bytes)
         #expect(read.name == nil && read.operations.isEmpty)
         #expect(read.unit.isOpaque)
         #expect(read.unit.executes == .sessionState || bytes.count < MessageHeader.size)
@@ -377,12 +376,10 @@ struct RequestUnitTests {
 
     /// Reads a unit whose last message does not end within what can be read of it.
     private func readOversized(
-        _ head: [UInt8],
-        _ cut: [UInt8],
+        _ bytes: [UInt8],
         _ statements: PreparedStatements = PreparedStatements()
     ) -> (name: [UInt8]?, unit: RequestUnit, operations: [StatementOperation]) {
         var reader = RequestUnitReader()
-        let bytes = head + cut
         guard
             case .incomplete(var unit) = reader.read(
                 bytes.span.bytes,
@@ -390,7 +387,7 @@ struct RequestUnitTests {
                 functions: FunctionCatalog()
             )
         else { preconditionFailure("the unit is complete") }
-        #expect(unit.length == head.count)
+        #expect(unit.length == 0)
         let name = reader.readOversized(bytes.span.bytes, into: &unit, statements: statements)
         return (name, unit, reader.operations)
     }
