@@ -44,6 +44,25 @@ struct TraitsTests {
     func cannotBeDiscarded(_ sql: String) { #expect(traits(sql) == .cannotBeDiscarded) }
 
     @Test(
+        "What may take from a sequence is noticed",
+        arguments: [
+            "select nextval('s')", "insert into t values (1)", "insert into t values (nextval('s'))", "execute a",
+            "select audit()",
+        ]
+    )
+    func mayTakeFromSequence(_ sql: String) {
+        #expect(Classification.of(sql, functions: catalog).traits.contains(.mayTakeFromSequence))
+    }
+
+    @Test(
+        "Reads, settings and transactions take nothing from a sequence",
+        arguments: ["select 1", "select currval('s')", "set a = 1", "begin", "begin; select 1; commit", "listen a"]
+    )
+    func takesNothing(_ sql: String) {
+        #expect(!Classification.of(sql, functions: catalog).traits.contains(.mayTakeFromSequence))
+    }
+
+    @Test(
         "Everything else has none",
         arguments: [
             "", "select 1", "insert into t values (nextval('s'))", "prepare transaction 'x'", "commit prepared 'x'",
@@ -62,5 +81,8 @@ struct TraitsTests {
         #expect(traits("select '\\', ' ; execute a; --'").contains(.namesStatements))
     }
 
-    private func traits(_ sql: String) -> StatementTraits { Classification.of(sql, functions: catalog).traits }
+    /// But for `mayTakeFromSequence`, which comes with most.
+    private func traits(_ sql: String) -> StatementTraits {
+        Classification.of(sql, functions: catalog).traits.subtracting(.mayTakeFromSequence)
+    }
 }
