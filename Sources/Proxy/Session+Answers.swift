@@ -251,6 +251,7 @@ extension Session {
         if status == .idle || self.status == .idle { transactionSince = worker.now }
         self.status = status
         guard let current else { return }
+        if current.unit.isOpaque, !current.hasFailed { server.sequenceUser = serial }
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
             forgotState(on: server, all: current.lastCommand == .discardAll)

@@ -197,7 +197,6 @@ package struct RequestUnitReader: Sendable {
         into unit: inout RequestUnit,
         statements: borrowing PreparedStatements
     ) -> [UInt8]? {
-        unit.isOpaque = true
         guard let header = MessageHeader(bytes, at: 0) else { return nil }
         let nameStart = MessageHeader.size
         let message = 0..<header.totalSize
@@ -259,7 +258,7 @@ package struct RequestUnitReader: Sendable {
     ) -> (effect: StatementEffect, traits: StatementTraits) {
         let catalog = copy functions
         return text.withUnsafeBytes {
-            let verdict = classify($0, functions: catalog)
+            let verdict = classify($0, functions: catalog, explains: false)
             return (verdict.effect, verdict.traits)
         }
     }
