@@ -64,7 +64,7 @@ struct RequestUnitTests {
         #expect(read(bytes + Frontend.query("SELECT 2")).unit == expected(bytes, .read, executes: .read, binds: 1))
         let two =
             Frontend.parse("", "SELECT 1") + Frontend.bind("") + Frontend.execute + Frontend.extended("DELETE FROM t")
-        #expect(read(two).unit == expected(two, .write, executes: .write, binds: 2))
+        #expect(read(two).unit == expected(two, .write, executes: .write, traits: .mayTakeFromSequence, binds: 2))
         #expect(read(Frontend.sync).unit == expected(Frontend.sync, .empty))
     }
 
@@ -76,7 +76,8 @@ struct RequestUnitTests {
             let bytes = Frontend.parse("", sql) + Frontend.describe(statement: "") + Frontend.sync
             #expect(read(bytes).unit == expected(bytes, effect))
             let bound = Frontend.parse("", sql) + Frontend.bind("") + Frontend.sync
-            #expect(read(bound).unit == expected(bound, effect, executes: effect, binds: 1))
+            let traits: StatementTraits = effect == .write ? .mayTakeFromSequence : []
+            #expect(read(bound).unit == expected(bound, effect, executes: effect, traits: traits, binds: 1))
         }
         let both = Frontend.parse("w", "DELETE FROM t") + Frontend.extended("SELECT 1")
         #expect(read(both).unit == expected(both, .write, executes: .read, binds: 1, hasNames: true))
@@ -86,7 +87,7 @@ struct RequestUnitTests {
     func traits() {
         let prepares = Frontend.parse("", "EXECUTE a")
         #expect(read(prepares + Frontend.sync).unit?.traits == [])
-        #expect(read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == .namesStatements)
+        #expect(read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == [.namesStatements, .mayTakeFromSequence])
         let simple = read(Frontend.query("DROP DATABASE d; LOAD 'x'")).unit
         #expect(simple?.traits == [.changesDatabases, .cannotBeDiscarded])
         var statements = PreparedStatements()
@@ -153,7 +154,7 @@ struct RequestUnitTests {
         let messages: [(bytes: [UInt8], kind: StatementOperation.Kind?, name: String)] = [
             (Frontend.describe(statement: "known"), .describe, "known"),
             (Frontend.parse("s", "SELECT 1"), .parse(.read, []), "s"),
-            (Frontend.parse("", "EXECUTE x"), .parse(.sessionState, .namesStatements), ""),
+            (Frontend.parse("", "EXECUTE x"), .parse(.sessionState, [.namesStatements, .mayTakeFromSequence]), ""),
             (Frontend.bind("s", portal: "p"), .bind, "s"),
             (Frontend.execute, nil, ""),
             (Frontend.close(statement: "s"), .close, "s"),
@@ -363,12 +364,14 @@ struct RequestUnitTests {
         _ bytes: [UInt8],
         _ effect: StatementEffect,
         executes: StatementEffect = .empty,
+        traits: StatementTraits = [],
         binds: Int = 0,
         hasNames: Bool = false
     ) -> RequestUnit {
         var unit = RequestUnit(length: bytes.count, ending: .ready)
         unit.effect = effect
         unit.executes = executes
+        unit.traits = traits
         unit.binds = binds
         unit.hasNames = hasNames
         return unit
