@@ -43,8 +43,7 @@ struct TraitsTests {
     @Test(
         "What cannot take from a sequence is not kept for it",
         arguments: [
-            "", "select 1", "select lastval()", "select count(*) from t", "select a from t for update", "set a = 1",
-            "show a", "begin", "commit", "copy t to stdout", "listen a", "deallocate a", "discard all",
+            "", "select 1", "select lastval()", "select count(*) from t", "set a = 1", "show a", "begin", "commit", "copy t to stdout", "listen a", "deallocate a", "discard all",
             "prepare a as select 1",
         ]
     )
