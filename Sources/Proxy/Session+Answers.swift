@@ -232,7 +232,8 @@ extension Session {
             server.mustDiscard = false
             statements.removeAll()
             hasUnseenNames = false
-        } else if tag.isText("ALTER ROLE") || tag.isText("ALTER DATABASE") {
+        } else if tag.isText("ALTER ROLE") || tag.isText("DROP ROLE") || tag.isText("ALTER DATABASE") {
+            // A role that is made again has the name of the dropped one, and not its identity.
             worker.renewEverywhere()
         }
         if tag.isDefinition { worker.definitionsChanged() }

@@ -121,14 +121,23 @@ class Roles(EndpointTestCase):
             before = after
 
     def test_a_session_survives_a_change_of_its_password(self):
+        """As long as its pool has connections, which the change itself does not close."""
         self.make("changing", "first")
-        with connect(user="changing", password="first") as session:
-            self.assertEqual(value(session, "SELECT 1"), 1)
-            with connect(user="postgres") as connection:
-                connection.execute("ALTER ROLE changing PASSWORD 'second'")
-            # Nodes that the session has not met yet refuse it from now on; the primary's connection is there.
+        with connect(user="changing", password="first") as session, direct() as past:
+            # More than the nodes, so that each pool of this worker has a connection.
             for _ in range(20):
                 self.assertEqual(value(session, "SELECT 1"), 1)
+            session.execute("BEGIN; SELECT 1; COMMIT")
+            process = value(past, "SELECT array_agg(pid) FROM pg_stat_activity WHERE usename = 'changing'")
+            past.execute("ALTER ROLE changing PASSWORD 'second'")
+            self.assertEqual(refusal(user="changing", password="first")["C"], "28P01")
+            with connect(user="changing", password="second") as newcomer:
+                for _ in range(20):
+                    self.assertEqual(value(session, "SELECT current_user"), "changing")
+                    session.execute("BEGIN")
+                    self.assertIn(value(session, "SELECT pg_backend_pid()"), process)
+                    session.execute("COMMIT")
+                    self.assertEqual(value(newcomer, "SELECT current_user"), "changing")
 
     def test_roles_that_may_not_log_in(self):
         self.make("group_only", "secret", "NOLOGIN")
@@ -143,10 +152,18 @@ class Roles(EndpointTestCase):
         self.assertEqual(refusal(user="without_password", password="x")["C"], "28P01")
 
     def test_limits_of_a_role_are_the_servers(self):
+        """A limit counts server connections: clients share them, and wait for each other, but never exceed it."""
         self.make("only_one", "secret", "LOGIN CONNECTION LIMIT 1")
-        with connect(user="only_one", password="secret"):
-            answer = refusal(user="only_one", password="secret")
-            self.assertEqual(answer["C"], "53300")
+        with connect(user="only_one", password="secret") as first, direct() as past:
+            self.assertEqual(value(first, "SELECT current_user"), "only_one")
+            self.make("none_at_all", "secret", "LOGIN CONNECTION LIMIT 0")
+            self.assertEqual(refusal(user="none_at_all", password="secret")["C"], "53300")
+            with connect(user="only_one", password="secret") as second:
+                for _ in range(10):
+                    for session in (first, second):
+                        self.assertEqual(value(session, "SELECT current_user"), "only_one")
+                        self.assertGreater(value(session, "SELECT txid_current()"), 0)
+                self.assertLessEqual(value(past, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'only_one'"), 1)
 
     def test_an_unknown_database(self):
         answer = refusal(database="there_is_none")

@@ -164,13 +164,14 @@ class AStandby(Failure):
 class ThePrimary(Failure):
     def test_is_killed(self):
         with table("n int") as t:
-            reader, writer, idle_in_transaction, stateful = session(), session(), session(), session()
+            reader, writer, idle_in_transaction, stateful, setting = (session() for _ in range(5))
             self.assertEqual(places(reader), ALL)
             writer.execute(f"INSERT INTO {t} VALUES (1)")
             replayed()
             idle_in_transaction.execute("BEGIN")
             idle_in_transaction.execute(f"INSERT INTO {t} VALUES (2)")
-            stateful.execute("SET work_mem = '7MB'")
+            setting.execute("SET work_mem = '7MB'")
+            stateful.execute("LISTEN kept_by_failures")
 
             in_flight = []
 
@@ -222,11 +223,17 @@ class ThePrimary(Failure):
             self.assertEqual(idle_in_transaction.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
             self.assertEqual(value(idle_in_transaction, "SELECT 1"), 1)
 
-            # State of the session cannot be brought back, and must not be missed silently.
+            # A setting is made again wherever the session goes.
+            self.assertEqual({value(setting, "SHOW work_mem") for _ in range(20)}, {"7MB"})
+            setting.execute("BEGIN")
+            self.assertEqual(value(setting, "SHOW work_mem"), "7MB")
+            setting.execute("COMMIT")
+
+            # What cannot be made again must not be missed silently.
             with self.assertRaises(psycopg.OperationalError):
                 stateful.execute("SELECT 1")
             self.assertTrue(stateful.closed)
-            for connection in (reader, writer, idle_in_transaction):
+            for connection in (reader, writer, idle_in_transaction, setting):
                 connection.close()
 
     def test_is_killed_and_a_write_comes_meanwhile(self):

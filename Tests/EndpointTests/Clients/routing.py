@@ -159,21 +159,38 @@ class ToThePrimary(EndpointTestCase):
 
 
 class SessionState(EndpointTestCase):
-    def test_set_keeps_the_session_on_the_primary_until_discard_all(self):
+    def seen(self, connection, count=30):
+        """Which nodes answer, and what they say the setting is, both in one statement."""
+        return {connection.execute("SELECT inet_server_port(), current_setting('work_mem')").fetchone()
+                for _ in range(count)}
+
+    def test_a_setting_holds_on_every_node_and_for_its_session_only(self):
+        with session() as connection, session() as other:
+            self.assertNotEqual(places(connection), {PRIMARY})
+            for setting in ("7MB", "8MB"):
+                connection.execute(f"SET work_mem = '{setting}'")
+                # SET is no write: reads spread at once, and none meets another value.
+                self.assertEqual(self.seen(connection), {(port, setting) for port in ALL})
+                self.assertEqual(self.seen(other), {(port, "4MB") for port in ALL})
+            connection.execute("BEGIN")
+            connection.execute("SET work_mem = '9MB'")
+            connection.execute("ROLLBACK")
+            self.assertEqual(self.seen(connection), {(port, "8MB") for port in ALL})
+            connection.execute("DISCARD ALL")
+            eventually("reads spread again", lambda: places(connection) == ALL)
+            self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"4MB"})
+
+    def test_state_that_cannot_be_replayed_keeps_the_session_on_the_primary_until_discard_all(self):
         with session() as connection:
             self.assertNotEqual(places(connection), {PRIMARY})
-            connection.execute("SET work_mem = '7MB'")
-            for _ in range(10):
-                self.assertEqual(connection.execute("SELECT inet_server_port(), current_setting('work_mem')").fetchone(),
-                                 (PRIMARY, "7MB"))
-            # Longer than the pin of a write, which SET is not.
+            connection.execute("LISTEN kept_by_routing")
+            # Longer than the pin of a write.
             after = time.monotonic() + AfterAWrite.PIN + 0.5
             while time.monotonic() < after:
                 self.assertEqual(place(connection), PRIMARY)
                 time.sleep(0.1)
             connection.execute("DISCARD ALL")
             eventually("reads spread again", lambda: places(connection) == ALL)
-            self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"4MB"})
 
     def test_what_lives_in_the_server_session(self):
         with session() as connection:
