@@ -336,7 +336,8 @@ final class Pool {
 
     /// Opens what is missing of the minimum, with the login of the session that came last.
     private func warmUp() {
-        guard connections.count < minimum, let lastLogin = group.lastLogin, worker.topology[key.node].state == .up else { return }
+        guard connections.count < minimum, let lastLogin = group.lastLogin, worker.topology[key.node].state == .up
+        else { return }
         let size = settings.size
         while connections.count < minimum,
             slots.take(settings, poolLimit: size, nodeLimit: worker.configuration.pooling.maxNodeConnections) == nil

@@ -66,6 +66,8 @@ final class ServerConnection: StreamOwner {
     var settingsUser: UInt64?
     /// It holds what the next session must not see.
     var mustDiscard = false
+    /// A schema for temporary objects was made, which stays when they go.
+    var hasTemporarySchema = false
     /// It holds what cannot be discarded.
     var mustClose = false
 

@@ -381,6 +381,7 @@ extension Session {
         server.settings = found
         settings = found.completed(with: startupSettings)
         isSticky = !probe.result.holds.isEmpty || server.mustClose
+        if probe.result.holds.contains(StateProbe.temporaryObject) { server.hasTemporarySchema = true }
         // SQL may have deallocated what was prepared under the client's names.
         let present = probe.result.statements.union(probe.result.sqlStatements)
         statements.remove(server.clientNames.filter { !present.contains($0) })

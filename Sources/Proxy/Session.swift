@@ -218,6 +218,7 @@ final class Session: StreamOwner {
         if let home {
             self.home = nil
             home.mustDiscard = true
+            home.mustClose = home.mustClose || home.hasTemporarySchema
             giveBack(home)
         }
         current = nil

@@ -197,6 +197,7 @@ package struct RequestUnitReader: Sendable {
         into unit: inout RequestUnit,
         statements: borrowing PreparedStatements
     ) -> [UInt8]? {
+        unit.isOpaque = true
         guard let header = MessageHeader(bytes, at: 0) else { return nil }
         let nameStart = MessageHeader.size
         let message = 0..<header.totalSize

@@ -87,7 +87,9 @@ struct RequestUnitTests {
     func traits() {
         let prepares = Frontend.parse("", "EXECUTE a")
         #expect(read(prepares + Frontend.sync).unit?.traits == [])
-        #expect(read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == [.namesStatements, .mayTakeFromSequence])
+        #expect(
+            read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == [.namesStatements, .mayTakeFromSequence]
+        )
         let simple = read(Frontend.query("DROP DATABASE d; LOAD 'x'")).unit
         #expect(simple?.traits == [.changesDatabases, .cannotBeDiscarded])
         var statements = PreparedStatements()
