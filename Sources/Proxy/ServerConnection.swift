@@ -84,6 +84,8 @@ final class ServerConnection: StreamOwner {
     /// What is drained makes a session's state: an error in it is kept here.
     private var replays = false
     var replayError: ServerErrorFields?
+    /// How many of the last drains may end in an error.
+    private var attempts = 0
     /// An error the server sent without being asked: why it ends the connection.
     var lastWords: [UInt8]?
     /// Cancel requests under way to the server. The next unit waits for them, so that they cannot hit it.
@@ -166,6 +168,13 @@ final class ServerConnection: StreamOwner {
         drains += queries.count
         replays = true
         replayError = nil
+    }
+
+    /// Sends messages of ours, each with its Sync, any of which may be refused.
+    func attempt(_ messages: [[UInt8]]) {
+        for message in messages { stream.send(message) }
+        drains += messages.count
+        attempts = messages.count
     }
 
     func replay(_ sql: [UInt8]) {
@@ -422,6 +431,7 @@ final class ServerConnection: StreamOwner {
             stream.consume(offset - input.start)
             if drains == 0 {
                 replays = false
+                attempts = 0
                 stream.receive()
                 becameQuiet()
                 return
@@ -437,7 +447,7 @@ final class ServerConnection: StreamOwner {
     private func drainedError(_ message: RawSpan) {
         let fields = ServerErrorFields(body: message.extracting(MessageHeader.size..<message.byteCount))
         if fields.isFatal { lastWords = message.array(0..<message.byteCount) }
-        if replays, replayError == nil { replayError = fields }
+        if replays, replayError == nil, drains > attempts { replayError = fields }
     }
 
     /// A server speaks while its connection is lent to nobody: changed parameters, or why it ends the connection.

@@ -97,13 +97,15 @@ extension Session {
                     isMidMessage = false
                     tell(server.reported.reporting(applicationName: applicationName))
                 }
+            case .notificationResponse:
+                nameSender(of: bytes.extracting(range), at: range.lowerBound, on: server)
             case .readyForQuery:
                 isReady = true
                 isForTheClient = current?.hidesReady != true
                 finishedUnit(on: server, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
             case .authentication, .backendKeyData, .bindComplete, .copyBothResponse, .copyData, .copyDone,
                 .copyOutResponse, .dataRow, .emptyQueryResponse, .functionCallResponse, .negotiateProtocolVersion,
-                .noData, .noticeResponse, .notificationResponse, .parameterDescription, .portalSuspended,
+                .noData, .noticeResponse, .parameterDescription, .portalSuspended,
                 .rowDescription:
                 break
             }
@@ -133,6 +135,14 @@ extension Session {
         }
         if passesToServer { advance() }
         if !client.isSending { resume(server) }
+    }
+
+    /// A notification of the session's own names the process that the client was told of.
+    private func nameSender(of message: RawSpan, at offset: Int, on server: ServerConnection) {
+        guard message.byteCount >= MessageHeader.size + 4,
+            message.int32(at: MessageHeader.size) == server.cancelKey.processID
+        else { return }
+        server.stream.overwrite(cancelKey.processID, at: offset + MessageHeader.size)
     }
 
     /// The unit goes back to the settings of the startup packet, of which the server does not know all.
@@ -426,6 +436,9 @@ extension Session {
                 guard server.role == .primary else { continue }
                 if type == .errorResponse { server.lastWords = bytes.array(range) }
                 if type == .parameterStatus { told = server.reported }
+                if type == .notificationResponse {
+                    nameSender(of: bytes.extracting(range), at: range.lowerBound, on: server)
+                }
                 if type != .errorResponse, phase == .idle || phase == .running || phase == .waiting,
                     server.reader.bodyRemaining == 0, !isMidMessage
                 {

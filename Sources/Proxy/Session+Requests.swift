@@ -349,15 +349,29 @@ extension Session {
     /// SQL is to find the session's statements under the client's names, and no others. Returns whether nothing had to be done.
     private func nameStatements(on server: ServerConnection) -> Bool {
         guard status != .failed else { return true }
-        var writer = MessageWriter()
-        for statement in server.prepared.takeAll() { writer.closeStatement(statement.name) }
+        var messages: [[UInt8]] = []
+        func add(_ write: (inout MessageWriter) -> Void) {
+            var writer = MessageWriter()
+            write(&writer)
+            writer.sync()
+            messages.append(writer.bytes)
+        }
+        for statement in server.prepared.takeAll() { add { $0.closeStatement(statement.name) } }
         for definition in statements.definitions where !server.clientNames.contains(definition.name) {
-            definition.statement.appendParse(as: definition.name, to: &writer)
+            add { definition.statement.appendParse(as: definition.name, to: &$0) }
+            // One that cannot be prepared any more has its name still. In a transaction an error would be the end of it.
+            if status == .idle {
+                add { writer in
+                    writer.message(.parse) {
+                        $0.raw(definition.name)
+                        for _ in 0..<4 { $0.byte(0) }
+                    }
+                }
+            }
             server.clientNames.append(definition.name)
         }
-        guard !writer.bytes.isEmpty else { return true }
-        writer.sync()
-        server.replay([writer.bytes])
+        guard !messages.isEmpty else { return true }
+        server.attempt(messages)
         return false
     }
 

@@ -204,6 +204,12 @@ final class Stream {
         }
     }
 
+    /// Overwrites a number in the unread bytes, big-endian; `offset` as in `bytes`.
+    func overwrite(_ value: Int32, at offset: Int) {
+        guard let input else { return }
+        reactor.buffers.memory(of: input.buffer).storeBytes(of: value.bigEndian, toByteOffset: offset, as: Int32.self)
+    }
+
     /// Bytes up to this offset of the buffer were looked at.
     func markScanned(_ offset: Int) {
         input?.scanned = offset

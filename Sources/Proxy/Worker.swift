@@ -59,6 +59,8 @@ final class Worker: @unchecked Sendable {
     private var streamSerials: ContiguousArray<UInt64> = []
     private var sessions: ContiguousArray<Session?> = []
     private var freeSessions: [Int] = []
+    /// A session's number is the process number of its client, who must not meet it again at once.
+    private static let unusedSessions = 64
     private var nextSerial: UInt64 = 0
     private var sessionCount = 0
     private var timers = Timers()
@@ -509,8 +511,8 @@ final class Worker: @unchecked Sendable {
         Listener.setOptions(ofConnection: result)
         nextSerial += 1
         let index: Int
-        if let free = freeSessions.popLast() {
-            index = free
+        if freeSessions.count > Self.unusedSessions {
+            index = freeSessions.removeFirst()
         } else {
             index = sessions.count
             sessions.append(nil)

@@ -257,7 +257,8 @@ extension StatementClassifier {
         switch effect {
         case .empty: break
         case .read:
-            if name == "current_setting", isSettingOfStandby(following()) {
+            // Which setting a parameter names is not known.
+            if name == "current_setting", isSettingOfStandby(following()) || following().kind != .string {
                 raise(to: .primaryRead, "asks for a setting that differs on a standby")
             }
         case .primaryRead, .transactionControl, .transactionEnd, .beginReadOnly, .begin:
