@@ -265,7 +265,9 @@ extension Session {
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)
         }
-        if status == .idle { endTransaction(current, on: server) }
+        // AND CHAIN ends one transaction and begins the next.
+        let isChained = onlyCommand && current.unit.executes == .transactionEnd
+        if status == .idle || isChained { endTransaction(current, on: server) }
     }
 
     /// DISCARD ALL, or DEALLOCATE ALL, was the whole unit. Drivers say the latter after a rollback.
