@@ -17,6 +17,9 @@ final class Pool {
     let key: PoolKey
     let settings: PoolSettings
     unowned(unsafe) let worker: Worker
+    private unowned(unsafe) let group: PoolGroup
+    /// How long, in nanoseconds, a connection may idle before it is checked.
+    private let checkDelay: UInt64
     private let slots: PoolSlots
     /// All that hold a slot.
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
@@ -26,10 +29,6 @@ final class Pool {
     private var waitersHead = 0
     private var connecting = 0
     private var isServing = false
-    /// How the last session logged in, for connections that nobody waits for.
-    private var lastLogin: (profile: StartupProfile, credential: LoginCredential)?
-    /// What a client of a profile is told when it logs in, once a connection has told us.
-    private var welcomes: [StartupProfile: ReportedParameters] = [:]
     /// The limit that the first waiter waits for.
     private var limit = "pool_size"
     /// Since when another worker waits for a slot that this one holds.
@@ -37,9 +36,11 @@ final class Pool {
     private var wantedBy: Int?
     private var askedOthersAt = MonotonicTime.distantPast
 
-    init(key: PoolKey, worker: Worker) {
+    init(key: PoolKey, group: PoolGroup, worker: Worker) {
         self.key = key
+        self.group = group
         self.worker = worker
+        checkDelay = UInt64(max(0, worker.configuration.pooling.serverCheckDelay.nanoseconds))
         settings = worker.configuration.pooling.settings(database: key.database, user: key.user)
         slots = worker.slots.of(key)
     }
@@ -51,7 +52,6 @@ final class Pool {
 
     /// Lends a connection to a session, now or, by `Session.serverIsLent`, later.
     func lend(to session: Session) {
-        if let credential = session.credential, !credential.isEmpty { lastLogin = (session.profile, credential) }
         waiters.append(Waiter(session: session, since: worker.now))
         serve()
     }
@@ -121,7 +121,7 @@ final class Pool {
     }
 
     private func lend(_ connection: ServerConnection, to session: Session) {
-        let isOld = connection.lastUse + worker.configuration.pooling.serverCheckDelay < worker.now
+        let isOld = worker.now.nanoseconds &- connection.lastUse.nanoseconds > checkDelay
         connection.lend(to: session)
         // One that idled for long may be lost without our having heard of it.
         if isOld { connection.replay(Array("".utf8)) }
@@ -132,16 +132,20 @@ final class Pool {
     private func takeIdle(for session: Session) -> ServerConnection? {
         guard !idle.isEmpty else { return nil }
         if session.current?.unit.traits.contains(.asksSequence) == true,
-            let index = idle.firstIndex(where: { $0.sequenceUser == session.serial && $0.profile == session.profile })
+            let index = idle.firstIndex(where: { $0.sequenceUser == session.serial && $0.profile === session.profile })
         {
             return idle.remove(at: index)
         }
         var found: Int?
-        for index in idle.indices.reversed().prefix(8) where idle[index].profile == session.profile {
+        var index = idle.count
+        while index > 0 {
+            index -= 1
+            guard idle[index].profile === session.profile else { continue }
             if idle[index].settings === session.settings { return idle.remove(at: index) }
-            found = found ?? index
+            if found == nil { found = index }
+            // Those used last are looked at; it is not worth a search.
+            if found != nil, idle.count - index >= 8 { break }
         }
-        found = found ?? idle.lastIndex { $0.profile == session.profile }
         return found.map { idle.remove(at: $0) }
     }
 
@@ -171,7 +175,7 @@ final class Pool {
     }
 
     /// Opens a connection; its slots are taken.
-    private func open(profile: StartupProfile, credential: LoginCredential) -> Bool {
+    private func open(profile: PoolGroup.Profile, credential: LoginCredential) -> Bool {
         let node = worker.topology[key.node]
         let connection = ServerConnection(
             node: node,
@@ -193,7 +197,7 @@ final class Pool {
 
     func connectionIsReady(_ connection: ServerConnection) {
         connecting -= 1
-        welcomes[connection.profile] = connection.reported
+        connection.profile.welcome = connection.reported
         connectionIsQuiet(connection)
     }
 
@@ -209,7 +213,7 @@ final class Pool {
             return
         }
         let failed = waiters[waitersHead...].filter {
-            failure.blamesNode || $0.session.profile == connection.profile
+            failure.blamesNode || $0.session.profile === connection.profile
         }
         for waiter in failed {
             forget(waiter.session)
@@ -266,7 +270,6 @@ final class Pool {
 
     /// What was told of the database or the role may have changed: nothing known is used again.
     func renew() {
-        welcomes.removeAll()
         closeAllIdle()
     }
 
@@ -333,7 +336,8 @@ final class Pool {
 
     /// Opens what is missing of the minimum, with the login of the session that came last.
     private func warmUp() {
-        guard connections.count < minimum, let lastLogin, worker.topology[key.node].state == .up else { return }
+        guard connections.count < minimum, let lastLogin = group.lastLogin, worker.topology[key.node].state == .up
+        else { return }
         let size = settings.size
         while connections.count < minimum,
             slots.take(settings, poolLimit: size, nodeLimit: worker.configuration.pooling.maxNodeConnections) == nil
@@ -343,9 +347,6 @@ final class Pool {
     }
 
     // MARK: - Nodes
-
-    /// What a client of this profile is told, when it is known.
-    func welcome(for profile: StartupProfile) -> ReportedParameters? { welcomes[profile] }
 
     func topologyChanged() {
         let node = worker.topology[key.node]

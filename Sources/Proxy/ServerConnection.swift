@@ -37,7 +37,7 @@ final class ServerConnection: StreamOwner {
 
     let node: NodeID
     let role: Role
-    let profile: StartupProfile
+    let profile: PoolGroup.Profile
     unowned(unsafe) let pool: Pool
     private(set) var stream: Stream!
     /// The session it is lent to.
@@ -66,6 +66,8 @@ final class ServerConnection: StreamOwner {
     var settingsUser: UInt64?
     /// It holds what the next session must not see.
     var mustDiscard = false
+    /// A schema for temporary objects was made, which stays when they go.
+    var hasTemporarySchema = false
     /// It holds what cannot be discarded.
     var mustClose = false
 
@@ -91,7 +93,7 @@ final class ServerConnection: StreamOwner {
     /// Nothing is under way on it that would meet the next unit.
     var isQuiet: Bool { drains == 0 && cancelsInFlight == 0 }
 
-    init(node: Node, pool: Pool, profile: StartupProfile, credential: LoginCredential, now: MonotonicTime) {
+    init(node: Node, pool: Pool, profile: PoolGroup.Profile, credential: LoginCredential, now: MonotonicTime) {
         self.node = node.id
         self.role = node.role
         self.pool = pool
@@ -317,7 +319,7 @@ final class ServerConnection: StreamOwner {
         case .startUp:
             state = .loggingIn
             login.transport = security.transport
-            stream.send(profile.packet)
+            stream.send(profile.startup.packet)
             stream.receive()
         case .fail(let problem):
             pool.worker.noteSecurityProblem(problem, of: node)

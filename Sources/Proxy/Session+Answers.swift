@@ -252,6 +252,7 @@ extension Session {
         if status == .idle || self.status == .idle { transactionSince = worker.now }
         self.status = status
         guard let current else { return }
+        if current.unit.isOpaque, !current.hasFailed { server.sequenceUser = serial }
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
             forgotState(on: server, all: current.lastCommand == .discardAll)
@@ -382,6 +383,7 @@ extension Session {
         server.settings = found
         settings = found.completed(with: startupSettings)
         isSticky = !probe.result.holds.isEmpty || server.mustClose
+        if probe.result.holds.contains(StateProbe.temporaryObject) { server.hasTemporarySchema = true }
         // SQL may have deallocated what was prepared under the client's names.
         let present = probe.result.statements.union(probe.result.sqlStatements)
         statements.remove(server.clientNames.filter { !present.contains($0) })

@@ -26,11 +26,6 @@ extension Session {
             client.consume(consumed)
             self.role = role
             database = login?.database ?? role
-            if let startup = login?.startup {
-                profile = StartupProfile(startup, database: database)
-                startupSettings = startup.settings
-                applicationName = startup.applicationName
-            }
             guard worker.admitsClient(self) else { return false }
             worker.lookUpVerifier(of: role, for: self)
             client.receive()
@@ -49,6 +44,11 @@ extension Session {
     private func authenticated(by credential: LoginCredential) {
         self.credential = credential
         worker.admission.left()
+        guard let startup = login?.startup else { preconditionFailure("who is authenticated has said who it is") }
+        group = worker.group(database: database, user: role)
+        profile = group.profile(StartupProfile(startup, database: database))
+        startupSettings = group.settings(of: startup)
+        applicationName = startup.applicationName
         phase = .starting
         mode = worker.configuration.pooling.settings(database: database, user: role).mode
         settings = startupSettings
@@ -109,10 +109,11 @@ extension Session {
             )
             return
         }
-        let pool = worker.pool(PoolKey(node: candidate.id, database: database, user: role))
-        if let welcome = pool.welcome(for: profile) {
+        if let credential, !credential.isEmpty { group.lastLogin = (profile, credential) }
+        if let welcome = profile.welcome {
             started(told: welcome)
         } else {
+            let pool = group.pool(of: candidate.id)
             awaited = pool
             pool.lend(to: self)
         }

@@ -245,7 +245,7 @@ extension Session {
             run(on: home)
             return
         }
-        let pool = worker.pool(PoolKey(node: node.id, database: database, user: role))
+        let pool = group.pool(of: node.id)
         awaited = pool
         pool.lend(to: self)
     }
@@ -328,6 +328,7 @@ extension Session {
         if let sql = settings.replay(from: server.settings) {
             queries.append(ServerConnection.query(sql))
         }
+        // From now on one look tells that they are the same.
         server.settings = settings
         if !prelude.isEmpty, server.role == .primary {
             queries += prelude
@@ -402,7 +403,7 @@ extension Session {
             isSticky = server.role == .primary
         }
         if unit.traits.contains(.asksSequence) { functions?.asksSequences = true }
-        if unit.traits.contains(.mayTakeFromSequence) || unit.isOpaque { server.sequenceUser = serial }
+        if unit.traits.contains(.mayTakeFromSequence) { server.sequenceUser = serial }
         if unit.executes == .sessionState {
             transaction.names.formUnion(SettingNames.dotted(in: client.unread.bytes.extracting(0..<unit.length)))
             if !isSetting { server.settingsUser = serial }

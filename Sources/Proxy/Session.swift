@@ -108,7 +108,8 @@ final class Session: StreamOwner {
     var transactionSince: MonotonicTime
     var login: ClientLogin?
     var credential: LoginCredential?
-    var profile: StartupProfile!
+    var profile: PoolGroup.Profile!
+    var group: PoolGroup!
     var role = ""
     var database = ""
     var functions: FunctionsOfDatabase?
@@ -217,6 +218,7 @@ final class Session: StreamOwner {
         if let home {
             self.home = nil
             home.mustDiscard = true
+            home.mustClose = home.mustClose || home.hasTemporarySchema
             giveBack(home)
         }
         current = nil

@@ -19,6 +19,11 @@ final class FunctionsOfDatabase {
     var isSettled = false
 }
 
+private struct GroupKey: Hashable {
+    var database: String
+    var user: String
+}
+
 /// One data-plane thread: its reactor, its client sessions, and everything they hold.
 ///
 /// Only `mailbox` and the constants are touched by other threads; the rest belongs to the thread in `run`, which is why
@@ -59,6 +64,7 @@ final class Worker: @unchecked Sendable {
     private var timers = Timers()
     private var databases: [String: FunctionsOfDatabase] = [:]
     private var pools: [PoolKey: Pool] = [:]
+    private var groups: [GroupKey: PoolGroup] = [:]
     /// Server connections opened before then are not lent again.
     private(set) var renewedAt = MonotonicTime.distantPast
     var statements: SharedStatements
@@ -259,11 +265,18 @@ final class Worker: @unchecked Sendable {
 
     // MARK: - Pools
 
-    func pool(_ key: PoolKey) -> Pool {
-        if let known = pools[key] { return known }
-        let fresh = Pool(key: key, worker: self)
-        pools[key] = fresh
+    func group(database: String, user: String) -> PoolGroup {
+        let key = GroupKey(database: database, user: user)
+        if let known = groups[key] { return known }
+        let fresh = PoolGroup(database: database, user: user, worker: self)
+        groups[key] = fresh
         return fresh
+    }
+
+    func makePool(_ key: PoolKey, in group: PoolGroup) -> Pool {
+        let pool = Pool(key: key, group: group, worker: self)
+        pools[key] = pool
+        return pool
     }
 
     /// Makes room on a node: closes a connection that idles in any pool. Returns whether there was one.
@@ -288,6 +301,7 @@ final class Worker: @unchecked Sendable {
 
     private func renew() {
         renewedAt = now
+        for group in groups.values { group.renew() }
         for pool in Array(pools.values) { pool.renew() }
     }
 

@@ -255,9 +255,9 @@ package struct PreparedOnServer: Sendable {
     /// Whether a statement is prepared, which counts as a use.
     package mutating func use(_ statement: SharedStatement) -> Bool {
         uses &+= 1
-        return entries[statement.id].map { _ in
-            entries[statement.id]?.lastUse = uses
-        } != nil
+        guard let index = entries.index(forKey: statement.id) else { return false }
+        entries.values[index].lastUse = uses
+        return true
     }
 
     package mutating func add(_ statement: SharedStatement) {

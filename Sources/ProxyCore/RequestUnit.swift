@@ -259,7 +259,7 @@ package struct RequestUnitReader: Sendable {
     ) -> (effect: StatementEffect, traits: StatementTraits) {
         let catalog = copy functions
         return text.withUnsafeBytes {
-            let verdict = classify($0, functions: catalog)
+            let verdict = classify($0, functions: catalog, explains: false)
             return (verdict.effect, verdict.traits)
         }
     }

@@ -22,6 +22,9 @@ package struct StateProbe: Sendable {
         }
     }
 
+    /// How `holds` names a temporary table, function or type.
+    package static let temporaryObject = "a temporary object"
+
     package private(set) var result = Result()
     /// The query failed: nothing is known.
     package private(set) var hasFailed = false

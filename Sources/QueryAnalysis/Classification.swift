@@ -77,7 +77,12 @@ package struct Classification: Sendable, Equatable {
 ///     multi-byte characters hold no ASCII byte. SJIS, BIG5, GBK, UHC, GB18030, JOHAB and SHIFT_JIS_2004, which only
 ///     clients may use, do not qualify: the caller sends such sessions to the primary.
 ///   - functions: the functions of the session's database.
-package func classify(_ sql: UnsafeRawBufferPointer, functions: FunctionCatalog) -> Classification {
+///   - explains: whether the reason is wanted.
+package func classify(
+    _ sql: UnsafeRawBufferPointer,
+    functions: FunctionCatalog,
+    explains: Bool = true
+) -> Classification {
     guard let base = sql.baseAddress, sql.count > 0 else {
         return Classification(effect: .empty, reason: "holds no statement", statements: 0)
     }
@@ -85,11 +90,11 @@ package func classify(_ sql: UnsafeRawBufferPointer, functions: FunctionCatalog)
         return Classification(effect: .write, reason: "holds a zero byte")
     }
     let text = UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: sql.count)
-    var standard = StatementClassifier(Lexer(text), functions: functions)
+    var standard = StatementClassifier(Lexer(text), functions: functions, explains: explains)
     let verdict = standard.classification()
     guard standard.lexer.isAmbiguous else { return verdict }
 
-    var escaping = StatementClassifier(Lexer(text, backslashEscapes: true), functions: functions)
+    var escaping = StatementClassifier(Lexer(text, backslashEscapes: true), functions: functions, explains: explains)
     let other = escaping.classification()
     guard escaping.lexer.failure == nil else { return verdict }
     var greater = other.effect > verdict.effect ? other : verdict

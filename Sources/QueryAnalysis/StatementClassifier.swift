@@ -16,7 +16,11 @@ struct StatementClassifier {
     /// Of all statements.
     var traits: StatementTraits = []
 
-    init(_ lexer: Lexer, functions: FunctionCatalog) {
+    /// Whether reasons are wanted, which have to be put into words.
+    let explains: Bool
+
+    init(_ lexer: Lexer, functions: FunctionCatalog, explains: Bool) {
+        self.explains = explains
         var lexer = lexer
         token = lexer.next()
         self.lexer = lexer
@@ -55,7 +59,8 @@ struct StatementClassifier {
     /// Raises the effect of the current statement, never lowers it. The first reason for an effect is kept.
     mutating func raise(to effect: StatementEffect, _ reason: @autoclosure () -> String) {
         guard effect > self.effect else { return }
-        (self.effect, self.reason) = (effect, reason())
+        self.effect = effect
+        if explains { self.reason = reason() }
     }
 
     /// The token after the next, without taking any.
@@ -119,6 +124,7 @@ struct StatementClassifier {
 
     /// The first word of the statement for a reason.
     private var firstWord: String {
+        guard explains else { return "" }
         if token.keyword == .insert { return "INSERT" }
         if token.keyword == .update { return "UPDATE" }
         if token.keyword == .delete { return "DELETE" }

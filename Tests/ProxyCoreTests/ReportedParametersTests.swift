@@ -60,10 +60,13 @@ struct ReportedParametersTests {
         let reported = parameters(("application_name", "slipstream"))
         let startup = StartupMessage(parameters: [.init(name: "application_name", value: Array("x".utf8))])
         #expect(
-            reported.reporting(applicationName: startup.applicationName).messages(for: .none) == status("application_name", "x")
+            reported.reporting(applicationName: startup.applicationName).messages(for: .none)
+                == status("application_name", "x")
         )
         #expect(reported.reporting(applicationName: nil) === reported)
-        #expect(reported.reporting(applicationName: StartupMessage(user: "ann", database: "d").applicationName) === reported)
+        #expect(
+            reported.reporting(applicationName: StartupMessage(user: "ann", database: "d").applicationName) === reported
+        )
     }
 }
 

@@ -63,21 +63,21 @@ struct RequestUnitTests {
         let bytes = Frontend.extended("SELECT 1")
         #expect(read(bytes + Frontend.query("SELECT 2")).unit == expected(bytes, .read, executes: .read, binds: 1))
         let two =
-            Frontend.parse("", "SELECT 1") + Frontend.bind("") + Frontend.execute
-            + Frontend.extended("CREATE TABLE t ()")
-        #expect(read(two).unit == expected(two, .write, executes: .write, binds: 2))
+            Frontend.parse("", "SELECT 1") + Frontend.bind("") + Frontend.execute + Frontend.extended("DELETE FROM t")
+        #expect(read(two).unit == expected(two, .write, executes: .write, traits: .mayTakeFromSequence, binds: 2))
         #expect(read(Frontend.sync).unit == expected(Frontend.sync, .empty))
     }
 
     @Test("a Parse alone executes nothing, wherever its statement would have to go")
     func parseExecutesNothing() {
         for (sql, effect) in [
-            ("SELECT 1", .read), ("CREATE TABLE t ()", .write), ("SET a = b", .sessionState), ("", .empty),
+            ("SELECT 1", .read), ("DELETE FROM t", .write), ("SET a = b", .sessionState), ("", .empty),
         ] as [(String, StatementEffect)] {
             let bytes = Frontend.parse("", sql) + Frontend.describe(statement: "") + Frontend.sync
             #expect(read(bytes).unit == expected(bytes, effect))
             let bound = Frontend.parse("", sql) + Frontend.bind("") + Frontend.sync
-            #expect(read(bound).unit == expected(bound, effect, executes: effect, binds: 1))
+            let traits: StatementTraits = effect == .write ? .mayTakeFromSequence : []
+            #expect(read(bound).unit == expected(bound, effect, executes: effect, traits: traits, binds: 1))
         }
         let both = Frontend.parse("w", "DELETE FROM t") + Frontend.extended("SELECT 1")
         #expect(read(both).unit == expected(both, .write, executes: .read, binds: 1, hasNames: true))
@@ -85,9 +85,11 @@ struct RequestUnitTests {
 
     @Test("traits are those of what is executed, and of what a simple query says")
     func traits() {
-        let prepares = Frontend.parse("", "DEALLOCATE a")
+        let prepares = Frontend.parse("", "EXECUTE a")
         #expect(read(prepares + Frontend.sync).unit?.traits == [])
-        #expect(read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == .namesStatements)
+        #expect(
+            read(prepares + Frontend.bind("") + Frontend.sync).unit?.traits == [.namesStatements, .mayTakeFromSequence]
+        )
         let simple = read(Frontend.query("DROP DATABASE d; LOAD 'x'")).unit
         #expect(simple?.traits == [.changesDatabases, .cannotBeDiscarded])
         var statements = PreparedStatements()
@@ -154,7 +156,7 @@ struct RequestUnitTests {
         let messages: [(bytes: [UInt8], kind: StatementOperation.Kind?, name: String)] = [
             (Frontend.describe(statement: "known"), .describe, "known"),
             (Frontend.parse("s", "SELECT 1"), .parse(.read, []), "s"),
-            (Frontend.parse("", "DEALLOCATE x"), .parse(.sessionState, .namesStatements), ""),
+            (Frontend.parse("", "EXECUTE x"), .parse(.sessionState, [.namesStatements, .mayTakeFromSequence]), ""),
             (Frontend.bind("s", portal: "p"), .bind, "s"),
             (Frontend.execute, nil, ""),
             (Frontend.close(statement: "s"), .close, "s"),
@@ -226,7 +228,7 @@ struct RequestUnitTests {
         statements.define("s", .sessionState, .namesStatements)
         let known = readOversized(Array(Frontend.bind("r").dropLast(3)), statements)
         #expect(known.name == nil)
-        #expect(!known.unit.isOpaque && known.unit.hasNames && known.unit.binds == 1)
+        #expect(known.unit.isOpaque && known.unit.hasNames && known.unit.binds == 1)
         #expect(known.unit.effect == .write && known.unit.executes == .read)
         #expect(known.operations.map(\.kind) == [.bind])
         let message = 0..<Frontend.bind("r").count
@@ -234,8 +236,7 @@ struct RequestUnitTests {
         let state = readOversized(Array(Frontend.bind("s").dropLast(3)), statements)
         #expect(state.unit.executes == .sessionState && state.unit.traits == .namesStatements)
         let unknown = readOversized(Array(Frontend.bind("x").dropLast(3)), statements)
-        #expect(unknown.unit.isOpaque && unknown.unit.executes == .sessionState)
-        #expect(unknown.operations.map(\.statement) == [name("x")])
+        #expect(unknown.unit.executes == .sessionState && unknown.operations.map(\.statement) == [name("x")])
     }
 
     @Test("of an oversized Parse the name is told, and nothing of its text")
@@ -243,7 +244,7 @@ struct RequestUnitTests {
         for text in ["", "s", "a longer name"] {
             let read = readOversized(Array(Frontend.parse(text, "SELECT 1").dropLast(4)))
             #expect(read.name == Array(text.utf8))
-            #expect(read.unit.executes == .sessionState && read.unit.binds == 0)
+            #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
             #expect(read.operations.isEmpty)
         }
     }
@@ -254,7 +255,7 @@ struct RequestUnitTests {
         statements.define("s", .read)
         let message = Frontend.parse("s", "SELECT 1")
         let read = readOversized(Array(message.dropLast(4)), statements)
-        #expect(read.name == nil && read.unit.executes == .sessionState)
+        #expect(read.name == nil && read.unit.isOpaque)
         #expect(read.operations.map(\.kind) == [.parse(.write, [])])
         #expect(read.operations.first?.statement == name("s"))
         #expect(read.operations.first?.message == 0..<message.count)
@@ -272,6 +273,7 @@ struct RequestUnitTests {
     func oversizedOther(bytes: [UInt8]) {
         let read = readOversized(bytes)
         #expect(read.name == nil && read.operations.isEmpty)
+        #expect(read.unit.isOpaque)
         #expect(read.unit.executes == .sessionState || bytes.count < MessageHeader.size)
     }
 
@@ -364,18 +366,20 @@ struct RequestUnitTests {
         _ bytes: [UInt8],
         _ effect: StatementEffect,
         executes: StatementEffect = .empty,
+        traits: StatementTraits = [],
         binds: Int = 0,
         hasNames: Bool = false
     ) -> RequestUnit {
         var unit = RequestUnit(length: bytes.count, ending: .ready)
         unit.effect = effect
         unit.executes = executes
+        unit.traits = traits
         unit.binds = binds
         unit.hasNames = hasNames
         return unit
     }
 
-    /// Reads a message that does not end within what can be read of it.
+    /// Reads a unit whose last message does not end within what can be read of it.
     private func readOversized(
         _ bytes: [UInt8],
         _ statements: PreparedStatements = PreparedStatements()
@@ -387,8 +391,8 @@ struct RequestUnitTests {
                 statements: statements,
                 functions: FunctionCatalog()
             )
-        else { preconditionFailure("the message is complete") }
-        #expect(unit == RequestUnit(length: 0, ending: .ready))
+        else { preconditionFailure("the unit is complete") }
+        #expect(unit.length == 0)
         let name = reader.readOversized(bytes.span.bytes, into: &unit, statements: statements)
         return (name, unit, reader.operations)
     }
