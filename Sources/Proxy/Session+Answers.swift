@@ -411,6 +411,14 @@ extension Session {
         advance()
     }
 
+    /// A notification came amid an answer that is not for the client, which listens all the same.
+    func wasNotified(_ message: RawSpan, on server: ServerConnection) {
+        guard server.role == .primary, !isMidMessage, phase == .idle || phase == .running || phase == .waiting else {
+            return
+        }
+        client.send(message.array(0..<message.byteCount))
+    }
+
     /// A server speaks while no unit runs on it: notices, notifications, changed parameters, or its end.
     private func receivedUnasked(on server: ServerConnection) {
         guard let input = server.stream.input else {
