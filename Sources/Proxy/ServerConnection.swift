@@ -415,6 +415,8 @@ final class ServerConnection: StreamOwner {
                     if drains == 0 { break scan }
                 case .message(.parameterStatus, let range):
                     reported = reported.reporting(bytes.extracting(range))
+                case .message(.notificationResponse, let range):
+                    session?.wasNotified(bytes.extracting(range), on: self)
                 case .message(let type, let range):
                     probe?.received(type, bytes.extracting(range))
                     if type == .errorResponse { drainedError(bytes.extracting(range)) }

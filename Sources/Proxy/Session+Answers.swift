@@ -276,7 +276,9 @@ extension Session {
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)
         }
-        if status == .idle { endTransaction(current, on: server) }
+        // AND CHAIN ends one transaction and begins the next.
+        let isChained = onlyCommand && current.unit.executes == .transactionEnd
+        if status == .idle || isChained { endTransaction(current, on: server) }
     }
 
     /// DISCARD ALL, or DEALLOCATE ALL, was the whole unit. Drivers say the latter after a rollback.
@@ -417,6 +419,14 @@ extension Session {
         }
         choose()
         advance()
+    }
+
+    /// A notification came amid an answer that is not for the client, which listens all the same.
+    func wasNotified(_ message: RawSpan, on server: ServerConnection) {
+        guard server.role == .primary, !isMidMessage, phase == .idle || phase == .running || phase == .waiting else {
+            return
+        }
+        client.send(message.array(0..<message.byteCount))
     }
 
     /// A server speaks while no unit runs on it: notices, notifications, changed parameters, or its end.

@@ -290,6 +290,8 @@ final class Worker: @unchecked Sendable {
     }
 
     private func closeIdle() {
+        // Those that are being put in order are closed when they are.
+        renewedAt = now
         for pool in Array(pools.values) { pool.closeAllIdle() }
     }
 

@@ -93,6 +93,15 @@ struct ServedCluster: Sendable {
         _ arguments: String...,
         sourceLocation: SourceLocation = #_sourceLocation
     ) async throws {
+        try await python(program, arguments, environment: [:], sourceLocation: sourceLocation)
+    }
+
+    func python(
+        _ program: String,
+        _ arguments: [String],
+        environment: [String: String],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
         try #require(
             FileManager.default.isExecutableFile(atPath: Repository.python),
             "\(Repository.python) is missing: run script/test, which makes it",
@@ -101,7 +110,7 @@ struct ServedCluster: Sendable {
         let outcome = try await run(
             Repository.python,
             ["\(Repository.clients)/\(program).py"] + arguments,
-            environment: environment
+            environment: self.environment.merging(environment) { _, new in new }
         )
         #expect(outcome.status == 0, "\(outcome.text)", sourceLocation: sourceLocation)
     }
