@@ -25,6 +25,8 @@ struct StatementNaming {
     private var output: [UInt8] = []
     /// The session of the unit.
     private var owner: UInt64 = 0
+    /// How many uses of statements the server connection had seen before the unit.
+    private var firstUse: UInt64 = 0
 
     var hasEdits: Bool { !edits.isEmpty }
 
@@ -39,7 +41,7 @@ struct StatementNaming {
         writer.clear()
         edits.removeAll(keepingCapacity: true)
         defined.removeAll(keepingCapacity: true)
-        let firstUse = server.prepared.uses
+        firstUse = server.prepared.uses
         for operation in operations {
             let start = writer.bytes.count
             let statement: SharedStatement? =
@@ -126,6 +128,8 @@ struct StatementNaming {
             server.pending.append(.injectedClose(statement))
         }
         server.prepared.add(statement)
+        // What makes room is sent, and answered, ahead of this message.
+        evict(server, usedBefore: firstUse)
         defined.append((name, statement))
         server.pending.append(.parse(name, bytes, statement))
         return statement
