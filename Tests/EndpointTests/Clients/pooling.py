@@ -357,15 +357,8 @@ class Kept(TwinsTestCase):
         a.do("BEGIN", "DECLARE c CURSOR FOR SELECT n FROM kept ORDER BY n", "FETCH 2 FROM c", "SAVEPOINT s", "SELECT 1/0",
              "ROLLBACK TO s", "FETCH 2 FROM c", "SELECT lo_create(4711)", "SELECT lo_open(4711, 393216)",
              "SELECT lowrite(0, '\\x0102')", "SELECT lo_lseek(0, 0, 0)", "SELECT loread(0, 10)", "COMMIT",
-<<<<<<< HEAD
              "FETCH c", "SELECT loread(0, 10)", "SELECT lo_get(4711)", "SELECT lo_unlink(4711)", "DISCARD ALL")
         self.client().do(*EVERYTHING_AND_SEQUENCES)
-=======
-             "FETCH c", "SELECT loread(0, 10)", "SELECT lo_get(4711)", "SELECT lo_unlink(4711)")
-        # Others ask for lastval(): so whoever writes keeps its connection.
-        a.close()
-        self.client().do(*EVERYTHING)
->>>>>>> main
 
     def test_notifications_reach_who_listens_and_nobody_else(self):
         """Who listens may keep the connection for itself: another one notifies directly."""
