@@ -35,7 +35,7 @@ extension Settings {
         # Client sessions.
         max_client_conn: 10000
         # Clients that have not logged in yet, at one time.
-        max_unauthenticated: 1000
+        max_unauthenticated: 5000
         # Server connections per database, per user, and per node over all pools.
         max_db_connections: 0
         max_user_connections: 0

@@ -36,7 +36,7 @@ package struct PoolingConfiguration: Sendable, Equatable {
     /// Prepared statements kept on a server connection.
     package var maxPreparedStatements = 200
     /// Clients that have not logged in yet, at one time. PgBouncer has no such limit.
-    package var maxUnauthenticated = 1_000
+    package var maxUnauthenticated = 5_000
 
     // MARK: - Times
 
