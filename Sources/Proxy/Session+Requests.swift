@@ -482,6 +482,10 @@ extension Session {
         let bytes = client.unread.bytes
         let type = bytes.byte(at: 0)
         if type == FrontendMessage.query.rawValue || type == FrontendMessage.functionCall.rawValue {
+            if current != nil, let server {
+                endOpenUnit(on: server)
+                return
+            }
             unit.execute(.sessionState)
             unit.isSimpleQuery = type == FrontendMessage.query.rawValue
             passThrough = PassThrough(ending: .message)

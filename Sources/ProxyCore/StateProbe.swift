@@ -50,7 +50,8 @@ package struct StateProbe: Sendable {
     /// Rows of a kind, a name and a value.
     private static let fixed = """
         /* slipstream: state */ SELECT 's' AS k, name AS n, setting AS v FROM pg_catalog.pg_settings \
-        WHERE source OPERATOR(pg_catalog.=) 'session'
+        WHERE source OPERATOR(pg_catalog.=) 'session' \
+        AND pg_catalog.left(name, 12) OPERATOR(pg_catalog.<>) 'transaction_'
         UNION ALL SELECT 's', 'role', pg_catalog.current_setting('role') \
         WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'
         UNION ALL SELECT CASE WHEN from_sql THEN 'h' ELSE 'p' END, \
