@@ -112,7 +112,11 @@ extension Session {
             if !type.isPrologue {
                 isHeld = false
             }
-            if !isForTheClient {
+            if !isForTheClient, isHeld {
+                // What is held back closes up over it.
+                server.stream.move(start..<range.lowerBound, by: range.count)
+                start += range.count
+            } else if !isForTheClient {
                 forward(input.buffer, start..<range.lowerBound)
                 start = range.upperBound
             }

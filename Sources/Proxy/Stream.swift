@@ -210,6 +210,12 @@ final class Stream {
         reactor.buffers.memory(of: input.buffer).storeBytes(of: value.bigEndian, toByteOffset: offset, as: Int32.self)
     }
 
+    /// Moves bytes towards the end, over others that nobody needs; offsets as in `bytes`.
+    func move(_ range: Range<Int>, by count: Int) {
+        guard let input, !range.isEmpty, let base = reactor.buffers.memory(of: input.buffer).baseAddress else { return }
+        (base + range.lowerBound + count).copyMemory(from: base + range.lowerBound, byteCount: range.count)
+    }
+
     /// Bytes up to this offset of the buffer were looked at.
     func markScanned(_ offset: Int) {
         input?.scanned = offset
