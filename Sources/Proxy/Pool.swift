@@ -46,7 +46,6 @@ final class Pool {
     }
 
     var waiting: Int { waiters.count - waitersHead }
-    var isUnused: Bool { connections.isEmpty && waiting == 0 }
 
     // MARK: - Lending
 
@@ -142,9 +141,9 @@ final class Pool {
             index -= 1
             guard idle[index].profile === session.profile else { continue }
             if idle[index].settings === session.settings { return idle.remove(at: index) }
-            if found == nil { found = index }
+            found = found ?? index
             // Those used last are looked at; it is not worth a search.
-            if found != nil, idle.count - index >= 8 { break }
+            if idle.count - index >= 8 { break }
         }
         return found.map { idle.remove(at: $0) }
     }
@@ -266,11 +265,6 @@ final class Pool {
     /// The endpoint stops.
     func closeAll() {
         for connection in Array(connections.values) { close(connection) }
-    }
-
-    /// What was told of the database or the role may have changed: nothing known is used again.
-    func renew() {
-        closeAllIdle()
     }
 
     // MARK: - Other workers

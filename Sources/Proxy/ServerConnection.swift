@@ -31,6 +31,7 @@ final class ServerConnection: StreamOwner {
         /// Under its own name, which the server should refuse.
         case parseAsNamed([UInt8])
         case closeStatement(StatementName, [UInt8])
+        case bind(StatementName)
         /// Its answer changes nothing.
         case other
     }
@@ -223,13 +224,18 @@ final class ServerConnection: StreamOwner {
 
     /// Makes the server session as new.
     func discardAll() {
+        wasDiscarded()
+        settings = .none
+        replay(Array("DISCARD ALL".utf8))
+    }
+
+    /// DISCARD ALL leaves nothing of what is noted here, but for the settings, which are followed one by one.
+    func wasDiscarded() {
         prepared.removeAll()
         clientNames = []
-        settings = .none
-        mustDiscard = false
         sequenceUser = nil
         settingsUser = nil
-        replay(Array("DISCARD ALL".utf8))
+        mustDiscard = false
     }
 
     /// Closes the statements that have clients' names.
@@ -289,6 +295,17 @@ final class ServerConnection: StreamOwner {
         return operation
     }
 
+    func popBind() {
+        if nextBind != nil { pendingHead += 1 }
+        if pendingHead == pending.count { clearPending() }
+    }
+
+    /// The statement of the Bind that is answered next, if a Bind is.
+    var nextBind: StatementName? {
+        guard pendingHead < pending.count, case .bind(let statement) = pending[pendingHead] else { return nil }
+        return statement
+    }
+
     /// Messages that are not answered were not executed. Returns whether a Parse of the unnamed statement is among them.
     func skippedPending() -> Bool {
         guard pendingHead < pending.count else { return false }
@@ -299,7 +316,7 @@ final class ServerConnection: StreamOwner {
             case .injectedParse(let statement), .parse(_, _, let statement): prepared.remove(statement)
             case .injectedClose(let statement): stay.append(statement)
             case .parseUnnamed: skipsUnnamed = true
-            case .injected, .injectedRefusal, .parseAsNamed, .closeStatement, .other: break
+            case .injected, .injectedRefusal, .parseAsNamed, .closeStatement, .bind, .other: break
             }
         }
         for statement in stay { prepared.add(statement) }

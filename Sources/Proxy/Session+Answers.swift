@@ -78,7 +78,8 @@ extension Session {
                     start = range.upperBound
                 }
                 if passesToServer, passThrough?.copyFailed() == true {
-                    endPassThroughAfterError()
+                    stopPassing()
+                    current?.expectsReady = true
                 }
             case .commandComplete:
                 commandCompleted(bytes.extracting(range), on: server)
@@ -103,8 +104,10 @@ extension Session {
                 isReady = true
                 isForTheClient = current?.hidesReady != true
                 finishedUnit(on: server, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
-            case .authentication, .backendKeyData, .bindComplete, .copyBothResponse, .copyData, .copyDone,
-                .copyOutResponse, .dataRow, .emptyQueryResponse, .functionCallResponse, .negotiateProtocolVersion,
+            case .bindComplete:
+                server.popBind()
+            case .authentication, .backendKeyData, .copyBothResponse, .copyData, .copyDone, .copyOutResponse,
+                .dataRow, .emptyQueryResponse, .functionCallResponse, .negotiateProtocolVersion,
                 .noData, .noticeResponse, .parameterDescription, .portalSuspended,
                 .rowDescription:
                 break
@@ -198,7 +201,7 @@ extension Session {
         case .closeStatement(let name, let bytes):
             statements.remove(name)
             server.clientNames.removeAll { $0 == bytes }
-        case .parseUnnamed, .other, nil:
+        case .parseUnnamed, .bind, .other, nil:
             break
         }
         return true
@@ -209,8 +212,9 @@ extension Session {
         guard let found = worker.statements.name(in: message) else { return nil }
         var names = statements.definitions.filter { $0.statement.name == found.name }.map(\.name)
         names += server?.namesBeingPrepared(as: found.name) ?? []
-        // Two names for one statement: the one in this unit.
-        let name = names.first { worker.naming.refers(to: $0, of: self) } ?? names.first ?? []
+        // Of two names for one statement: the one in the Bind that failed.
+        let failed = server?.nextBind
+        let name = names.first { StatementName($0.span.bytes) == failed } ?? names.first ?? []
         var writer = MessageWriter()
         writer.message(.errorResponse) {
             $0.raw(message.array(MessageHeader.size..<found.range.lowerBound))
@@ -239,11 +243,7 @@ extension Session {
             statements.removeAll()
         } else if tag.isText("DISCARD ALL") {
             current?.lastCommand = .discardAll
-            server.prepared.removeAll()
-            server.clientNames = []
-            server.sequenceUser = nil
-            server.settingsUser = nil
-            server.mustDiscard = false
+            server.wasDiscarded()
             statements.removeAll()
             hasUnseenNames = false
         } else if tag.isText("ALTER ROLE") || tag.isText("DROP ROLE") || tag.isText("ALTER DATABASE") {
@@ -251,12 +251,6 @@ extension Session {
             worker.renewEverywhere()
         }
         if tag.isDefinition { worker.definitionsChanged() }
-    }
-
-    private func endPassThroughAfterError() {
-        passThrough = nil
-        passesToServer = false
-        current?.expectsReady = true
     }
 
     // MARK: - The end of a unit
@@ -334,10 +328,7 @@ extension Session {
         if let current, !current.isConsumed {
             client.consume(current.unit.length)
         }
-        if passesToServer, passThrough?.answerEnded() == true {
-            passThrough = nil
-            passesToServer = false
-        }
+        if passesToServer, passThrough?.answerEnded() == true { stopPassing() }
         // What the client sends behind messages that failed without a Sync is skipped, as PostgreSQL does.
         if let current, current.hidesReady, current.hasFailed { throwAway(until: .sync) }
         if let current, current.hasFailed, current.hasSyncedTwice { server.resynchronise() }

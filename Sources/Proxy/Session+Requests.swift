@@ -290,10 +290,7 @@ extension Session {
             passesToServer = true
             current?.expectsReady = false
             current?.isConsumed = true
-            if unit.isSimpleQuery {
-                statements.removeUnnamed()
-                server.prepared.unnamed = nil
-            }
+            if unit.isSimpleQuery { forgetUnnamed(on: server) }
             if passThrough?.ending == .oversized { transmitOversized(on: server) }
             client.receive()
             return
@@ -454,17 +451,29 @@ extension Session {
     /// Sends the unit at the start of the client's bytes, behind what its statements need on this connection.
     private func transmit(_ unit: RequestUnit, on server: ServerConnection) {
         guard let input = client.input else { return }
-        if unit.isSimpleQuery {
-            statements.removeUnnamed()
-            server.prepared.unnamed = nil
-        } else if !requests.operations.isEmpty {
+        if !unit.isSimpleQuery, !requests.operations.isEmpty {
             worker.naming.prepare(requests.operations, client.unread.bytes, for: self, on: server)
-            if worker.naming.hasEdits {
-                worker.naming.edit(client.unread.bytes.extracting(0..<unit.length), into: server.stream)
-                return
-            }
+            sendNamed(unit.length, on: server)
+            return
         }
+        if unit.isSimpleQuery { forgetUnnamed(on: server) }
         server.stream.send(input.buffer, input.start..<input.start + unit.length)
+    }
+
+    /// Sends the first of the client's bytes, whose statements were given their names on this connection.
+    private func sendNamed(_ count: Int, on server: ServerConnection) {
+        guard let input = client.input else { return }
+        if worker.naming.hasEdits {
+            worker.naming.edit(client.unread.bytes.extracting(0..<count), into: server.stream)
+        } else {
+            server.stream.send(input.buffer, input.start..<input.start + count)
+        }
+    }
+
+    /// A simple query destroys the unnamed statement.
+    private func forgetUnnamed(on server: ServerConnection) {
+        statements.removeUnnamed()
+        server.prepared.unnamed = nil
     }
 
     // MARK: - Messages that are not understood one by one
@@ -510,7 +519,7 @@ extension Session {
 
     /// Sends what is there of a unit that goes on unseen.
     private func transmitOversized(on server: ServerConnection) {
-        guard var pass = passThrough, let input = client.input else { return }
+        guard var pass = passThrough else { return }
         worker.naming.prepare(requests.operations, client.unread.bytes, for: self, on: server)
         if let name = oversizedName {
             server.pending.append(name.isEmpty ? .parseUnnamed : .parseAsNamed(name))
@@ -519,11 +528,7 @@ extension Session {
         }
         let scan = pass.scan(client.unread.bytes)
         passThrough = pass
-        if worker.naming.hasEdits {
-            worker.naming.edit(client.unread.bytes.extracting(0..<scan.count), into: server.stream)
-        } else {
-            server.stream.send(input.buffer, input.start..<input.start + scan.count)
-        }
+        sendNamed(scan.count, on: server)
         client.consume(scan.count)
         if scan.isOver { endPassThrough() }
     }
@@ -581,8 +586,7 @@ extension Session {
     private func endPassThrough() {
         let wasThrownAway = !passesToServer
         let goesOn = passThrough?.ending == .copy(isExtended: true) || passThrough?.ending == .oversized
-        passThrough = nil
-        passesToServer = false
+        stopPassing()
         if wasThrownAway {
             defer { throwAwaySaysReady = true }
             guard throwAwaySaysReady else { return }
@@ -593,6 +597,12 @@ extension Session {
             current?.expectsReady = true
             current?.hasSyncedTwice = current?.copiesBehindSync ?? false
         }
+    }
+
+    /// The client's messages are read as units again.
+    func stopPassing() {
+        passThrough = nil
+        passesToServer = false
     }
 
     /// The server has taken what was sent to it: the sign to pass on more.

@@ -13,8 +13,6 @@ struct PoolKey: Hashable, Sendable {
 final class SlotCounter: Sendable {
     private let count = Atomic<Int>(0)
 
-    var value: Int { count.load(ordering: .relaxed) }
-
     /// - Parameter limit: 0 for none.
     /// - Returns: whether there was one left.
     func take(limit: Int) -> Bool {

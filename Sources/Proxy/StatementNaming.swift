@@ -9,7 +9,6 @@ struct StatementNaming {
     /// What becomes of a message.
     private struct Edit {
         var message: Range<Int>
-        var client: StatementName
         var name: Range<Int>
         /// Its statement, whose name takes the place of the client's; `nil` leaves the message as it is.
         var statement: SharedStatement?
@@ -23,8 +22,6 @@ struct StatementNaming {
     /// What the unit itself has done to names, latest last; `nil` for closed.
     private var defined: [(name: StatementName, statement: SharedStatement?)] = []
     private var output: [UInt8] = []
-    /// The session of the unit.
-    private var owner: UInt64 = 0
     /// How many uses of statements the server connection had seen before the unit.
     private var firstUse: UInt64 = 0
 
@@ -37,7 +34,6 @@ struct StatementNaming {
         for session: Session,
         on server: ServerConnection
     ) {
-        owner = session.serial
         writer.clear()
         edits.removeAll(keepingCapacity: true)
         defined.removeAll(keepingCapacity: true)
@@ -56,11 +52,11 @@ struct StatementNaming {
                     expect(.other, on: server)
                 }
             if statement != nil { evict(server, usedBefore: firstUse) }
+            if operation.kind == .bind { server.pending.append(.bind(operation.statement)) }
             guard statement != nil || writer.bytes.count > start else { continue }
             edits.append(
                 Edit(
                     message: operation.message,
-                    client: operation.statement,
                     name: operation.name,
                     statement: statement,
                     ahead: start..<writer.bytes.count
@@ -178,11 +174,6 @@ struct StatementNaming {
             writer.closeStatement(statement.name)
             server.pending.append(.injectedClose(statement))
         }
-    }
-
-    /// Whether the unit that was prepared last is this session's, and refers to this statement.
-    func refers(to name: [UInt8], of session: Session) -> Bool {
-        owner == session.serial && edits.contains { $0.client == StatementName(name.span.bytes) }
     }
 
     /// Sends the unit with its edits.

@@ -302,9 +302,8 @@ final class Worker: @unchecked Sendable {
     }
 
     private func renew() {
-        renewedAt = now
         for group in groups.values { group.renew() }
-        for pool in Array(pools.values) { pool.renew() }
+        closeIdle()
     }
 
     /// What servers tell at login, and the settings they begin with, may have changed.
