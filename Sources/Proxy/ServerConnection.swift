@@ -310,16 +310,15 @@ final class ServerConnection: StreamOwner {
     func skippedPending() -> Bool {
         guard pendingHead < pending.count else { return false }
         var skipsUnnamed = false
-        var stay: [SharedStatement] = []
-        for operation in pending[pendingHead...] {
+        // Undone from the last to the first: of one statement there may be several.
+        for operation in pending[pendingHead...].reversed() {
             switch operation {
             case .injectedParse(let statement), .parse(_, _, let statement): prepared.remove(statement)
-            case .injectedClose(let statement): stay.append(statement)
+            case .injectedClose(let statement): prepared.add(statement)
             case .parseUnnamed: skipsUnnamed = true
             case .injected, .injectedRefusal, .parseAsNamed, .closeStatement, .bind, .other: break
             }
         }
-        for statement in stay { prepared.add(statement) }
         clearPending()
         return skipsUnnamed
     }

@@ -499,10 +499,7 @@ extension Session {
             unit.isSimpleQuery = type == FrontendMessage.query.rawValue
             passThrough = PassThrough(ending: .message)
         } else {
-            oversizedName = requests.readOversized(bytes, into: &unit, statements: statements)
-            // Its text is known to the one server only: there the session stays.
-            if oversizedName?.isEmpty == false { hasUnseenNames = true }
-            if oversizedName?.isEmpty == true { statements.removeUnnamed() }
+            requests.readOversized(bytes, into: &unit, statements: statements)
             unit.ending = .flush
             passThrough = PassThrough(ending: .oversized)
         }
@@ -521,11 +518,6 @@ extension Session {
     private func transmitOversized(on server: ServerConnection) {
         guard var pass = passThrough else { return }
         worker.naming.prepare(requests.operations, client.unread.bytes, for: self, on: server)
-        if let name = oversizedName {
-            server.pending.append(name.isEmpty ? .parseUnnamed : .parseAsNamed(name))
-            if name.isEmpty { server.prepared.unnamed = nil }
-            oversizedName = nil
-        }
         let scan = pass.scan(client.unread.bytes)
         passThrough = pass
         sendNamed(scan.count, on: server)

@@ -158,8 +158,6 @@ final class Session: StreamOwner {
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
     var passThrough: PassThrough?
     var passesToServer = false
-    /// The statement that a message too long to be read prepares.
-    var oversizedName: [UInt8]?
     /// ReadyForQuery is due behind what is thrown away.
     var throwAwaySaysReady = true
     /// A message to the client was begun and is not complete: nothing else can be said to it.

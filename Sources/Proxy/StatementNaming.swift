@@ -44,6 +44,8 @@ struct StatementNaming {
                 switch operation.kind {
                 case .parse(let effect, let traits):
                     parse(operation, effect, traits, unit, session, server)
+                case .parseUnseen:
+                    parseUnseen(operation, unit, session, server)
                 case .bind, .describe:
                     use(operation.statement, session, server)
                 case .close:
@@ -98,19 +100,7 @@ struct StatementNaming {
             return expect(.parseUnnamed, on: server)
         }
         let bytes = unit.array(operation.name)
-        if server.hasNamed(bytes) {
-            // SQL's PREPARE has taken it, or a Parse that was not seen: the server is to refuse it, in its own words.
-            return expect(.parseAsNamed(bytes), on: server)
-        }
-        guard definition(of: name, session, server) == nil else {
-            // The server is to refuse it likewise: so the name has to be there.
-            writer.message(.parse) {
-                $0.raw(bytes)
-                for _ in 0..<4 { $0.byte(0) }
-            }
-            server.pending.append(.injectedRefusal(bytes))
-            return expect(.parseAsNamed(bytes), on: server)
-        }
+        if mustBeRefused(name, bytes, session, server) { return expect(.parseAsNamed(bytes), on: server) }
         let content = unit.extracting(operation.name.upperBound + 1..<operation.message.upperBound)
         let statement = session.worker.statements.statement(
             content,
@@ -129,6 +119,42 @@ struct StatementNaming {
         defined.append((name, statement))
         server.pending.append(.parse(name, bytes, statement))
         return statement
+    }
+
+    /// Its text is known to the one server only, under the client's name: there the session stays.
+    private mutating func parseUnseen(
+        _ operation: StatementOperation,
+        _ unit: RawSpan,
+        _ session: Session,
+        _ server: ServerConnection
+    ) -> SharedStatement? {
+        if operation.statement.isUnnamed {
+            session.statements.removeUnnamed()
+            server.prepared.unnamed = nil
+            return expect(.parseUnnamed, on: server)
+        }
+        let bytes = unit.array(operation.name)
+        _ = mustBeRefused(operation.statement, bytes, session, server)
+        return expect(.parseAsNamed(bytes), on: server)
+    }
+
+    /// Whether the name of a Parse is taken: the server is to refuse it, in its own words.
+    private mutating func mustBeRefused(
+        _ name: StatementName,
+        _ bytes: [UInt8],
+        _ session: Session,
+        _ server: ServerConnection
+    ) -> Bool {
+        // By SQL's PREPARE, or by a Parse that was not seen.
+        if server.hasNamed(bytes) { return true }
+        guard definition(of: name, session, server) != nil else { return false }
+        // The name has to be there for that.
+        writer.message(.parse) {
+            $0.raw(bytes)
+            for _ in 0..<4 { $0.byte(0) }
+        }
+        server.pending.append(.injectedRefusal(bytes))
+        return true
     }
 
     private mutating func use(_ name: StatementName, _ session: Session, _ server: ServerConnection) -> SharedStatement?

@@ -50,6 +50,8 @@ package struct RequestUnit: Sendable, Equatable {
 package struct StatementOperation: Sendable, Equatable {
     package enum Kind: Sendable, Equatable {
         case parse(StatementEffect, StatementTraits)
+        /// A Parse whose text is too long to be read.
+        case parseUnseen
         case bind
         case describe
         case close
@@ -190,15 +192,13 @@ package struct RequestUnitReader: Sendable {
     }
 
     /// Takes the message at the start of `bytes`, which is longer than what can be read of it, into the unit.
-    ///
-    /// - Returns: the name of the statement that it prepares; `nil` when it prepares none.
     package mutating func readOversized(
         _ bytes: RawSpan,
         into unit: inout RequestUnit,
         statements: borrowing PreparedStatements
-    ) -> [UInt8]? {
+    ) {
         unit.isOpaque = true
-        guard let header = MessageHeader(bytes, at: 0) else { return nil }
+        guard let header = MessageHeader(bytes, at: 0) else { return }
         let nameStart = MessageHeader.size
         let message = 0..<header.totalSize
         switch FrontendMessage(rawValue: header.type) {
@@ -209,29 +209,18 @@ package struct RequestUnitReader: Sendable {
             unit.binds += 1
             use(.bind, bytes, portalEnd + 1..<nameEnd, message, statements, into: &unit)
             unit.effect = max(unit.effect, .write)
-            return nil
+            return
         case .parse:
-            unit.execute(.sessionState)
             guard let nameEnd = bytes.terminator(from: nameStart, before: bytes.byteCount) else { break }
-            let name = StatementName(bytes.extracting(nameStart..<nameEnd))
-            guard statements.statement(name) == nil else {
-                // It will be refused for its name, whatever its text.
-                operations.append(
-                    StatementOperation(
-                        kind: .parse(.write, []),
-                        statement: name,
-                        name: nameStart..<nameEnd,
-                        message: message
-                    )
-                )
-                return nil
-            }
-            return bytes.array(nameStart..<nameEnd)
+            let name = nameStart..<nameEnd
+            let statement = StatementName(bytes.extracting(name))
+            operations.append(
+                StatementOperation(kind: .parseUnseen, statement: statement, name: name, message: message)
+            )
         default:
             break
         }
         unit.execute(.sessionState)
-        return nil
     }
 
     // MARK: - One message

@@ -227,7 +227,6 @@ struct RequestUnitTests {
         statements.define("r", .read)
         statements.define("s", .sessionState, .namesStatements)
         let known = readOversized(Array(Frontend.bind("r").dropLast(3)), statements)
-        #expect(known.name == nil)
         #expect(known.unit.isOpaque && known.unit.hasNames && known.unit.binds == 1)
         #expect(known.unit.effect == .write && known.unit.executes == .read)
         #expect(known.operations.map(\.kind) == [.bind])
@@ -239,25 +238,13 @@ struct RequestUnitTests {
         #expect(unknown.unit.executes == .sessionState && unknown.operations.map(\.statement) == [name("x")])
     }
 
-    @Test("of an oversized Parse the name is told, and nothing of its text")
-    func oversizedParse() {
-        for text in ["", "s", "a longer name"] {
-            let read = readOversized(Array(Frontend.parse(text, "SELECT 1").dropLast(4)))
-            #expect(read.name == Array(text.utf8))
-            #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
-            #expect(read.operations.isEmpty)
-        }
-    }
-
-    @Test("an oversized Parse whose name is taken will be refused for it: it is told as an operation")
-    func oversizedParseOfTakenName() {
-        var statements = PreparedStatements()
-        statements.define("s", .read)
-        let message = Frontend.parse("s", "SELECT 1")
-        let read = readOversized(Array(message.dropLast(4)), statements)
-        #expect(read.name == nil && read.unit.isOpaque)
-        #expect(read.operations.map(\.kind) == [.parse(.write, [])])
-        #expect(read.operations.first?.statement == name("s"))
+    @Test("of an oversized Parse the name is told, and nothing of its text", arguments: ["", "s", "a longer name"])
+    func oversizedParse(text: String) {
+        let message = Frontend.parse(text, "SELECT 1")
+        let read = readOversized(Array(message.dropLast(4)))
+        #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
+        #expect(read.operations.map(\.kind) == [.parseUnseen])
+        #expect(read.operations.first?.statement == name(text))
         #expect(read.operations.first?.message == 0..<message.count)
     }
 
@@ -272,7 +259,7 @@ struct RequestUnitTests {
     )
     func oversizedOther(bytes: [UInt8]) {
         let read = readOversized(bytes)
-        #expect(read.name == nil && read.operations.isEmpty)
+        #expect(read.operations.isEmpty)
         #expect(read.unit.isOpaque)
         #expect(read.unit.executes == .sessionState || bytes.count < MessageHeader.size)
     }
@@ -383,7 +370,7 @@ struct RequestUnitTests {
     private func readOversized(
         _ bytes: [UInt8],
         _ statements: PreparedStatements = PreparedStatements()
-    ) -> (name: [UInt8]?, unit: RequestUnit, operations: [StatementOperation]) {
+    ) -> (unit: RequestUnit, operations: [StatementOperation]) {
         var reader = RequestUnitReader()
         guard
             case .incomplete(var unit) = reader.read(
@@ -393,8 +380,8 @@ struct RequestUnitTests {
             )
         else { preconditionFailure("the unit is complete") }
         #expect(unit.length == 0)
-        let name = reader.readOversized(bytes.span.bytes, into: &unit, statements: statements)
-        return (name, unit, reader.operations)
+        reader.readOversized(bytes.span.bytes, into: &unit, statements: statements)
+        return (unit, reader.operations)
     }
 
     private func read(_ bytes: [UInt8], _ statements: PreparedStatements = PreparedStatements())

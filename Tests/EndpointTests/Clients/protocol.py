@@ -117,8 +117,19 @@ case("a name that a large unit prepares",
      say(parse("n", "SELECT 3 --" + LARGE) + SYNC), run("n"), run("n"),
      say(close_statement("n") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"), run("n"))
 
+case("a name that a large unit prepares a second time",
+     say(parse("n", "SELECT 3") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"),
+     say(parse("n", "SELECT 5 --" + LARGE) + SYNC), run("n"))
+
 # MARK: - Prepared statements
 
+case("two names of one text, one of them bound wrongly",
+     say(parse("a", "SELECT 1") + parse("b", "SELECT 1") + SYNC),
+     *[say(bind("", name, b"1") + SYNC) for name in "abba"],
+     *[say(bind("p", name) + bind("q", other, b"1") + bind("", name) + SYNC) for name, other in ("ab", "ba")])
+case("one of two names of one text prepared behind a message that fails",
+     say(parse("a", "SELECT 1") + SYNC), *[run("a")] * 3,
+     *[say(describe_portal("missing") + bind("", "a") + parse("b", "SELECT 1") + SYNC), run("a")] * 4)
 case("a statement that another node has to be told of", say(parse("s", "SELECT 1") + SYNC), *[run("s")] * 5)
 case("Close of a portal before Bind of a statement that a node lacks",
      say(parse("s", "SELECT 1") + SYNC), *[say(close_portal("x") + bind("", "s") + execute() + SYNC)] * 5)
