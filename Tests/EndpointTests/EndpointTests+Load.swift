@@ -16,9 +16,15 @@ extension EndpointTests {
     }
 
     /// Transactions that each node has committed in database `app`, which only the tests use.
+    ///
+    /// A server process reports its numbers when it ends, or when it has been idle for long: those in pools are ended.
     private func committed(_ cluster: ServedCluster) async throws -> [String: Int] {
         var counts: [String: Int] = [:]
         for node in cluster.nodes {
+            _ = try await cluster.number(
+                node.name,
+                "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE datname = 'app'"
+            )
             counts[node.name] = try await cluster.number(
                 node.name,
                 "SELECT xact_commit FROM pg_stat_database WHERE datname = 'app'"
@@ -28,8 +34,6 @@ extension EndpointTests {
     }
 
     /// Runs pgbench, and tells how many transactions each node has committed meanwhile.
-    ///
-    /// A server process reports its numbers when it ends at the latest, which may be a moment after pgbench has ended.
     private func bench(
         _ cluster: ServedCluster,
         _ arguments: String,

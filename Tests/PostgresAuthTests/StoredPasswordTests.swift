@@ -53,6 +53,8 @@ struct StoredPasswordTests {
             ("I\u{AD}X", "IX"), ("\u{AA}", "a"), ("\u{2168}", "IX"), ("a\u{A0}b", "a b"), ("e\u{301}", "\u{E9}"),
             ("\u{1D538}", "A"), ("\u{FB01}", "fi"),
             ("\u{AC00}\u{FFAD}", "\u{AC0C}"),
+            // A combining letter has no direction.
+            ("\u{5D0}\u{363}\u{34F}\u{5D0}", "\u{5D0}\u{363}\u{5D0}"),
         ]
     )
     func prepared(typed: String, same: String) {
@@ -64,6 +66,8 @@ struct StoredPasswordTests {
         arguments: [
             ("USER", "user"), ("\u{627}\u{2168}", "\u{627}IX"), ("\u{AD}", ""), ("\u{AA}\u{E000}", "a\u{E000}"),
             ("\u{AA}\u{7}", "a\u{7}"), ("\u{AA}\u{1F600}", "a\u{1F600}"),
+            // A symbol written from left to right, in text from right to left.
+            ("\u{5D0}\u{33AE}\u{AD}\u{5D0}", "\u{5D0}\u{33AE}\u{5D0}"),
         ]
     )
     func leftAlone(typed: String, other: String) {
