@@ -59,8 +59,9 @@ extension Settings {
         server_lifetime: 3600s
         # A server connection unused for longer is checked when it is lent; 0 checks always.
         server_check_delay: 30s
-        # How long connecting to a node may take, and the pause after a login there that failed.
+        # How long connecting to a node may take.
         server_connect_timeout: 15s
+        # How long after a failed login min_pool_size opens nothing. A client that asks has the node's own answer at once.
         server_login_retry: 15s
 
         # --- Reads after writes ----------------------------------------------------------------------------------------------

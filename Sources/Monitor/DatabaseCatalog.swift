@@ -161,7 +161,7 @@ package actor DatabaseCatalog {
                 let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
-                return Functions(catalog: FunctionCatalog(rows.compactMap(Self.function)), fingerprint: fingerprint)
+                return Functions(catalog: FunctionCatalog(rows.compactMap(Self.function), leavesState: rows.contains { $0[3] == "t" }), fingerprint: fingerprint)
             } catch {
                 logger.debug("cannot read the functions of a database: \(error.message)", metadata: ["node": "\(node)"])
             }
@@ -188,14 +188,20 @@ package actor DatabaseCatalog {
     /// The worst of each name, in `pg_catalog` and elsewhere.
     ///
     /// A function in an untrusted procedural language may reach the world outside whatever its author declared, so it
-    /// counts as volatile. C and internal functions come with extensions and are believed.
-    private static let functions = """
+    /// counts as volatile. C and internal functions come with extensions and are believed. So does one whose source looks
+    /// as if it left state in the session, which triggers may do unseen; taking one for such that does not costs little.
+    private static let functions = #"""
         select proname, pronamespace = 'pg_catalog'::regnamespace,
             max(case
-                when provolatile = 'v' or (lanispl and not lanpltrusted) then 2
+                when provolatile = 'v' or (lanispl and not lanpltrusted) or leaves_state then 2
                 when provolatile = 's' then 1
-                else 0 end)
-        from pg_proc join pg_language on pg_language.oid = prolang
+                else 0 end),
+            bool_or(leaves_state)
+        from pg_proc join pg_language on pg_language.oid = prolang, lateral (select
+            lanname not in ('internal', 'c') and pronamespace <> 'pg_catalog'::regnamespace and prosrc ~* concat_ws('|',
+                'set_config', 'pg_(try_)?advisory_lock', 'setseed', 'pg_temp', '\mwith\s+hold\M',
+                '\m(listen|unlisten|load|prepare|deallocate|discard|temp|temporary)\M',
+                '(^|;|''|\m(begin|then|else|loop)\M)\s*(set|reset)\s')) as source (leaves_state)
         group by 1, 2
-        """
+        """#
 }

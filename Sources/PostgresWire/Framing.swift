@@ -1,3 +1,5 @@
+import Glibc
+
 /// The types of messages a client sends.
 ///
 /// Source: PostgreSQL manual, "Message Formats".
@@ -102,12 +104,11 @@ extension RawSpan {
 
     /// Where the zero byte is that ends the string at `offset`, or `nil` when there is none before `end`.
     package func terminator(from offset: Int, before end: Int) -> Int? {
-        var index = offset
-        while index < end {
-            if byte(at: index) == 0 { return index }
-            index += 1
+        guard offset < end else { return nil }
+        return extracting(offset..<end).withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress, let found = memchr(start, 0, bytes.count) else { return nil }
+            return offset + (UnsafeRawPointer(found) - start)
         }
-        return nil
     }
 
     /// The bytes of a range, copied.

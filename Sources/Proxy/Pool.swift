@@ -16,8 +16,8 @@ final class Pool {
 
     let key: PoolKey
     let settings: PoolSettings
-    unowned(unsafe) let worker: Worker
-    private unowned(unsafe) let group: PoolGroup
+    let worker: Worker
+    private let group: PoolGroup
     /// How long, in nanoseconds, a connection may idle before it is checked.
     private let checkDelay: UInt64
     private let slots: PoolSlots
@@ -35,6 +35,8 @@ final class Pool {
     private var wantedSince: MonotonicTime?
     private var wantedBy: Int?
     private var askedOthersAt = MonotonicTime.distantPast
+    /// A login has failed: until then none is tried that nobody waits for.
+    private var warmsUpAt = MonotonicTime.distantPast
 
     init(key: PoolKey, group: PoolGroup, worker: Worker) {
         self.key = key
@@ -51,6 +53,13 @@ final class Pool {
 
     /// Lends a connection to a session, now or, by `Session.serverIsLent`, later.
     func lend(to session: Session) {
+        if waiters.isEmpty, !isServing, let connection = takeIdle(for: session) {
+            isServing = true
+            lend(connection, to: session)
+            isServing = false
+            serve()
+            return
+        }
         waiters.append(Waiter(session: session, since: worker.now))
         serve()
     }
@@ -203,6 +212,7 @@ final class Pool {
     func connectionFailed(_ connection: ServerConnection, _ failure: ConnectionFailure) {
         guard remove(connection) else { return }
         connecting -= 1
+        warmsUpAt = worker.now + worker.configuration.pooling.serverLoginRetry
         if failure.blamesNode {
             worker.report(key.node, "a client session cannot log in: \(failure.description)")
         }
@@ -330,7 +340,8 @@ final class Pool {
 
     /// Opens what is missing of the minimum, with the login of the session that came last.
     private func warmUp() {
-        guard connections.count < minimum, let lastLogin = group.lastLogin, worker.topology[key.node].state == .up
+        guard connections.count < minimum, warmsUpAt <= worker.now, let lastLogin = group.lastLogin,
+            worker.topology[key.node].state == .up
         else { return }
         let size = settings.size
         while connections.count < minimum,
@@ -347,6 +358,7 @@ final class Pool {
         // What a connection may be used for was decided by its role.
         for connection in idle where connection.role != node.role { close(connection) }
         if node.state == .down {
+            warmsUpAt = .distantPast
             closeAllIdle()
             for connection in connections.values where connection.state == .connecting || connection.state == .loggingIn
             {

@@ -18,7 +18,7 @@ final class PoolGroup {
 
     let database: String
     let user: String
-    private unowned(unsafe) let worker: Worker
+    private let worker: Worker
     /// By node.
     private var pools: [Pool?] = []
     private var profiles: [StartupProfile: Profile] = [:]

@@ -39,7 +39,7 @@ final class ServerConnection: StreamOwner {
     let node: NodeID
     let role: Role
     let profile: PoolGroup.Profile
-    unowned(unsafe) let pool: Pool
+    let pool: Pool
     private(set) var stream: Stream!
     /// The session it is lent to.
     private(set) var session: Session?
@@ -55,7 +55,7 @@ final class ServerConnection: StreamOwner {
 
     // What the server session holds.
     var settings = SessionSettings.none
-    var reported = ReportedParameters.none
+    private(set) var reported = ReportedParameters.none
     var prepared = PreparedOnServer()
     /// Statements prepared under a client's own names, because SQL names them or was not seen.
     var clientNames: [[UInt8]] = []
@@ -258,6 +258,11 @@ final class ServerConnection: StreamOwner {
         drains += 1
     }
 
+    /// A ParameterStatus message has come.
+    func report(_ message: RawSpan) {
+        reported = pool.worker.parameters.shared(reported.reporting(message))
+    }
+
     // MARK: - Operations on prepared statements
 
     /// Whether a statement has a client's own name on it, or will have when what is under way is answered.
@@ -430,7 +435,7 @@ final class ServerConnection: StreamOwner {
                     drains -= 1
                     if drains == 0 { break scan }
                 case .message(.parameterStatus, let range):
-                    reported = reported.reporting(bytes.extracting(range))
+                    report(bytes.extracting(range))
                 case .message(.notificationResponse, let range):
                     session?.wasNotified(bytes.extracting(range), on: self)
                 case .message(let type, let range):
@@ -476,7 +481,7 @@ final class ServerConnection: StreamOwner {
             var isIncomplete = false
             scan: while true {
                 switch reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
-                case .message(.parameterStatus, let range): reported = reported.reporting(bytes.extracting(range))
+                case .message(.parameterStatus, let range): report(bytes.extracting(range))
                 case .message(.noticeResponse, _), .message(.notificationResponse, _): continue
                 case .message(.errorResponse, _): continue
                 case .end: break scan
@@ -516,7 +521,7 @@ final class ServerConnection: StreamOwner {
             case .ready:
                 state = .ready
                 cancelKey = login.cancelKey
-                reported = login.reported
+                reported = pool.worker.parameters.shared(login.reported)
                 stream.receive()
                 pool.connectionIsReady(self)
                 return

@@ -87,7 +87,7 @@ extension Session {
                 server.stream.markScanned(offset)
                 beginCopyIn(on: server)
             case .parameterStatus:
-                server.reported = server.reported.reporting(bytes.extracting(range))
+                server.report(bytes.extracting(range))
                 isForTheClient = server.role == .primary && !restoresStartup
                 if isForTheClient {
                     told = server.reported
@@ -155,7 +155,7 @@ extension Session {
     /// The unit goes back to the settings of the startup packet, of which the server does not know all.
     private var restoresStartup: Bool {
         guard !startupSettings.isEmpty, let current else { return false }
-        switch current.change {
+        switch change {
         case (.reset, _)?, (.resetAll, _)?: return true
         case (.set, _)?, nil: return current.lastCommand == .discardAll
         }
@@ -165,7 +165,7 @@ extension Session {
     private func mayRepeat(on server: ServerConnection) -> Bool {
         guard server.role == .standby, let current else { return false }
         // Without a primary to ask, what the standby says is the answer.
-        guard worker.topology.primary?.state == .up else { return false }
+        guard worker.writer != nil else { return false }
         if status == .idle { return current.isRepeatable }
         // The first statement of a transaction moves it, whatever it is: an error means that it has done nothing.
         return standbyTransaction?.hasAnswered == false && !current.hasForwarded && !current.isConsumed
@@ -264,7 +264,7 @@ extension Session {
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
             forgotState(on: server, all: current.lastCommand == .discardAll)
-        } else if let change = current.change, !current.hasFailed {
+        } else if let change, !current.hasFailed {
             transaction.changes.append(change)
         } else if current.lastCommand == .discardAll {
             transaction.mayLeaveState = true
@@ -300,7 +300,7 @@ extension Session {
         }
         if transaction.hasSavepoints {
             transaction.mayLeaveState = true
-        } else if last.lastCommand == .commit || (last.change != nil && !last.hasFailed) {
+        } else if last.lastCommand == .commit || (change != nil && !last.hasFailed) {
             for (change, text) in transaction.changes {
                 settings = settings.applying(change, text, base: startupSettings)
                 server.settings = server.settings.applyingOnServer(change, text)
@@ -334,6 +334,7 @@ extension Session {
         if let current, current.hasFailed, current.hasSyncedTwice { server.resynchronise() }
         server.closeRefusedNames()
         current = nil
+        statementsBefore = nil
         phase = .idle
         since = worker.now
         server.stream.receive()
@@ -354,7 +355,7 @@ extension Session {
             giveBack(server)
             return
         }
-        if mode == .session {
+        if case .session = mode {
             isSticky = isSticky || transaction.mayLeaveState
             transaction.mayLeaveState = false
             home = server
@@ -399,7 +400,7 @@ extension Session {
     /// What a standby says of a unit is not the answer: the unit runs again on the primary.
     private func repeatUnit(after server: ServerConnection, _ fields: ServerErrorFields) {
         _ = server.skippedPending()
-        if let before = current?.statementsBefore { statements = before }
+        if let before = statementsBefore { statements = before }
         worker.unitsInFlight -= 1
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
@@ -436,7 +437,7 @@ extension Session {
         scan: while true {
             switch server.reader.next(bytes, offset: &offset, limit: BufferPool.bufferSize) {
             case .message(let type, let range):
-                if type == .parameterStatus { server.reported = server.reported.reporting(bytes.extracting(range)) }
+                if type == .parameterStatus { server.report(bytes.extracting(range)) }
                 // The messages of a standby would tell the client of a server it does not know.
                 guard server.role == .primary else { continue }
                 if type == .errorResponse { server.lastWords = bytes.array(range) }

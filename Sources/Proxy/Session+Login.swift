@@ -131,7 +131,7 @@ extension Session {
         // Only now is it known that the database exists.
         if functions == nil { functions = worker.functions(of: database) }
         guard functions?.isSettled == true else { return }
-        told = reported.reporting(applicationName: applicationName)
+        told = worker.parameters.shared(reported.reporting(applicationName: applicationName))
         route.hasASCIISafeEncoding = told.hasASCIISafeEncoding
         login = nil
         var writer = MessageWriter()

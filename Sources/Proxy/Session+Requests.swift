@@ -108,7 +108,7 @@ extension Session {
             running.unit.ending = unit.ending
             running.expectsReady = unit.ending == .ready
             running.hasSyncedTwice = running.copiesBehindSync && running.expectsReady
-            running.change = nil
+            change = nil
             current = running
             note(unit, on: server)
             transmit(unit, on: server)
@@ -117,13 +117,14 @@ extension Session {
         }
         waitsForPrimaryUntil = nil
         current = Current(unit: unit)
+        change = nil
         if unit.ending == .flush, unit.binds == 0, status == .idle, !unit.isOpaque {
             // It only prepares: with a Sync of ours behind it, it is a unit of its own, and what follows may go elsewhere.
             current?.unit.ending = .ready
             current?.hidesReady = true
         }
         if unit.executes == .sessionState, let text = soleStatement(of: unit) {
-            current?.change = text.withUnsafeBytes { SettingChange($0) }.map { ($0, text: text) }
+            change = text.withUnsafeBytes { SettingChange($0) }.map { ($0, text: text) }
         }
         choose()
     }
@@ -215,9 +216,7 @@ extension Session {
             run(on: home)
             return
         }
-        if let primary = worker.topology.primary, primary.state == .up,
-            current.tried & (1 << primary.id.rawValue) == 0
-        {
+        if let primary = worker.writer, current.tried & (1 << primary.rawValue) == 0 {
             use(primary)
             return
         }
@@ -240,12 +239,12 @@ extension Session {
         worker.waitForPrimary(self, until: deadline)
     }
 
-    private func use(_ node: Node) {
-        if let home, home.node == node.id {
+    private func use(_ node: NodeID) {
+        if let home, home.node == node {
             run(on: home)
             return
         }
-        let pool = group.pool(of: node.id)
+        let pool = group.pool(of: node)
         awaited = pool
         pool.lend(to: self)
     }
@@ -285,7 +284,7 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
-        if server.role == .standby, unit.hasNames { current?.statementsBefore = statements }
+        if server.role == .standby, unit.hasNames { statementsBefore = statements }
         if passThrough != nil {
             passesToServer = true
             current?.expectsReady = false
@@ -310,6 +309,12 @@ extension Session {
     private func bringIntoState(_ server: ServerConnection, for unit: RequestUnit) -> Bool {
         let namesStatements = unit.traits.contains(.namesStatements)
         guard status == .idle else { return !namesStatements || nameStatements(on: server) }
+        let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)
+        if server.settings === settings, server.settingsUser == nil, prelude.isEmpty, !namesStatements, !mayAskSequence
+        {
+            tell(server.reported)
+            return true
+        }
         var queries: [[UInt8]] = []
         if let user = server.settingsUser, user != serial {
             queries.append(ServerConnection.query("RESET ALL".utf8))
@@ -317,7 +322,6 @@ extension Session {
             server.settings = server.settings.applyingOnServer(.resetAll, [])
             server.settingsUser = nil
         }
-        let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)
         if mayAskSequence, let user = server.sequenceUser, user != serial {
             queries.append(ServerConnection.query("DISCARD SEQUENCES".utf8))
             server.sequenceUser = nil
@@ -407,7 +411,7 @@ extension Session {
 
     /// Notes what the unit may do to the session's state, and to its route.
     private func note(_ unit: RequestUnit, on server: ServerConnection) {
-        let isSetting = current?.change != nil
+        let isSetting = change != nil
         if unit.executes == .transactionControl { transaction.hasSavepoints = true }
         if unit.traits.contains(.cannotBeDiscarded) {
             server.mustClose = true
@@ -424,7 +428,8 @@ extension Session {
             if !isSetting { route.sent(unit.executes) }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
-            if mayLeave || mayTake { transaction.mayLeaveState = true }
+            let mayHide = unit.executes == .write && functions?.catalog.leavesState == true
+            if mayLeave || mayTake || mayHide { transaction.mayLeaveState = true }
         } else if unit.executes == .beginReadOnly, status == .idle {
             standbyTransaction = StandbyTransaction(begin: queries(of: unit))
         } else if unit.executes == .sessionState, !isSetting {
@@ -511,6 +516,7 @@ extension Session {
             return
         }
         current = Current(unit: unit)
+        change = nil
         choose()
     }
 

@@ -47,10 +47,6 @@ final class Session: StreamOwner {
         var lastCommand = Command.other
         /// ReadyForQuery answers a Sync of ours and is not for the client.
         var hidesReady = false
-        /// The setting that it makes, and nothing else.
-        var change: (SettingChange, text: [UInt8])?
-        /// The session's statements before it was sent to a standby.
-        var statementsBefore: PreparedStatements?
         /// Nodes that failed it.
         var tried: UInt64 = 0
         /// How often the primary's connection broke under it.
@@ -98,7 +94,7 @@ final class Session: StreamOwner {
     let index: Int
     /// Tells apart sessions that had the same index.
     let serial: UInt64
-    unowned(unsafe) let worker: Worker
+    let worker: Worker
     private(set) var client: Stream!
     let cancelKey: CancelKey
 
@@ -130,6 +126,10 @@ final class Session: StreamOwner {
     var requests = RequestUnitReader()
     var route: SessionRoute
     var current: Current?
+    /// The setting that the current unit makes, and nothing else.
+    var change: (SettingChange, text: [UInt8])?
+    /// The session's statements before the current unit was sent to a standby.
+    var statementsBefore: PreparedStatements?
     /// The server connection that the unit or the transaction runs on.
     var server: ServerConnection?
     /// The primary's connection that the session keeps, for what it holds.

@@ -46,7 +46,7 @@ final class Stream {
     let index: Int
     let descriptor: Int32
     let reactor: Reactor
-    unowned(unsafe) let worker: Worker
+    let worker: Worker
     /// Outlives the stream or has closed it: `close` ends the reference.
     private(set) unowned(unsafe) var owner: (any StreamOwner)?
 

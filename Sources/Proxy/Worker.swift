@@ -50,6 +50,10 @@ final class Worker: @unchecked Sendable {
     private(set) var topology: Topology
     private var readers: SmoothWeightedRoundRobin
     private(set) var standbys: UInt64 = 0
+    /// The primary, while it is up.
+    private(set) var writer: NodeID?
+    /// The nodes that serve reads, by bit.
+    private var readable: UInt64 = 0
     var unitsInFlight = 0
     /// For new connections; those that are open keep what they began with.
     private(set) var transportContexts: TransportContexts
@@ -70,6 +74,7 @@ final class Worker: @unchecked Sendable {
     /// Server connections opened before then are not lent again.
     private(set) var renewedAt = MonotonicTime.distantPast
     var statements: SharedStatements
+    var parameters = ReportedParameters.Table()
     private var lastGeneration: PreparedStatements.Generation = 0
     var naming = StatementNaming()
     private var isStopping = false
@@ -104,7 +109,7 @@ final class Worker: @unchecked Sendable {
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
         readers = SmoothWeightedRoundRobin(weights: topology.nodes.map(\.weight))
-        standbys = Self.standbys(of: topology)
+        noteRoles()
     }
 
     // MARK: - The loop
@@ -242,13 +247,19 @@ final class Worker: @unchecked Sendable {
             readers = SmoothWeightedRoundRobin(weights: new.nodes.map(\.weight))
         }
         topology = new
-        standbys = Self.standbys(of: new)
+        noteRoles()
         for session in sessions { session?.topologyChanged() }
         for pool in Array(pools.values) { pool.topologyChanged() }
     }
 
-    private static func standbys(of topology: Topology) -> UInt64 {
-        topology.nodes.filter { $0.role == .standby }.reduce(0) { $0 | 1 << $1.id.rawValue }
+    /// What every unit asks of the topology.
+    private func noteRoles() {
+        func bits(_ matches: (Node) -> Bool) -> UInt64 {
+            topology.nodes.reduce(0) { matches($1) ? $0 | 1 << $1.id.rawValue : $0 }
+        }
+        standbys = bits { $0.role == .standby }
+        readable = bits(\.servesReads)
+        writer = topology.primary.flatMap { $0.state == .up ? $0.id : nil }
     }
 
     private func stop() {
@@ -338,13 +349,12 @@ final class Worker: @unchecked Sendable {
     // MARK: - Nodes
 
     /// The next node for a read, by weight among those that serve reads.
-    func chooseReader(except tried: UInt64) -> Node? {
-        let nodes = topology.nodes
+    func chooseReader(except tried: UInt64) -> NodeID? {
+        let candidates = readable & ~tried
         return readers.next { index in
-            nodes[index].servesReads && tried & (1 << index) == 0
-                && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
+            candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
         }
-        .map { nodes[$0] }
+        .map { NodeID($0) }
     }
 
     func name(of node: NodeID) -> String { topology[node].name }
@@ -449,10 +459,9 @@ final class Worker: @unchecked Sendable {
 
     /// A connection to a node gets this long to be of use.
     func limitTime(of stream: Stream) {
-        timers.add(
-            .tookTooLong(stream: stream.index, serial: streamSerials[stream.index]),
-            at: now + .seconds(10)
-        )
+        let limit = configuration.pooling.serverConnectTimeout
+        guard limit > .zero else { return }
+        timers.add(.tookTooLong(stream: stream.index, serial: streamSerials[stream.index]), at: now + limit)
     }
 
     /// No buffer could be had for what must be sent: the stream is lost, which its owner learns from the loop.

@@ -60,7 +60,7 @@ package struct PoolingConfiguration: Sendable, Equatable {
     package var serverCheckDelay: Duration = .seconds(30)
     /// How long connecting and logging in to a node may take.
     package var serverConnectTimeout: Duration = .seconds(15)
-    /// How long a node is left alone after a login there failed.
+    /// How long after a failed login a pool opens nothing that nobody waits for.
     package var serverLoginRetry: Duration = .seconds(15)
 
     // MARK: - Overrides, by name

@@ -5,14 +5,14 @@ import PostgresWire
 /// A value that never changes, shared by those who have the same. `in_hot_standby` is always off: clients talk to an
 /// endpoint that writes, whatever server answers.
 package final class ReportedParameters: Sendable {
-    private struct Entry: Sendable, Equatable {
+    fileprivate struct Entry: Sendable, Hashable {
         var name: [UInt8]
         var value: [UInt8]
     }
 
     package static let none = ReportedParameters([])
 
-    private let entries: [Entry]
+    fileprivate let entries: [Entry]
     /// The client's encoding is one in which every byte below 128 is the ASCII character: the lexer may trust what it sees.
     ///
     /// Source: PostgreSQL manual, "Supported Character Sets": those that a server cannot use are the others.
@@ -67,5 +67,22 @@ package final class ReportedParameters: Sendable {
             }
         }
         return writer.bytes
+    }
+}
+
+extension ReportedParameters {
+    /// Makes equal parameters one object, so that comparing them is one look.
+    package struct Table {
+        private static let limit = 1_024
+        private var known: [[Entry]: ReportedParameters] = [:]
+
+        package init() {}
+
+        package mutating func shared(_ parameters: ReportedParameters) -> ReportedParameters {
+            if let first = known[parameters.entries] { return first }
+            if known.count == Self.limit { known.removeAll(keepingCapacity: true) }
+            known[parameters.entries] = parameters
+            return parameters
+        }
     }
 }

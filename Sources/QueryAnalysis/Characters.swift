@@ -13,8 +13,11 @@ func isIdentifierStart(_ byte: UInt8) -> Bool {
 
 @inline(__always)
 func isIdentifierByte(_ byte: UInt8) -> Bool {
-    isIdentifierStart(byte) || isDigit(byte) || byte == UInt8(ascii: "$")
+    byte >= 0x80 || (byte >= 0x40 ? lettersAndUnderscore : digitsAndDollar) &>> UInt64(byte & 63) & 1 != 0
 }
+
+private let digitsAndDollar: UInt64 = 0x03FF_0010_0000_0000
+private let lettersAndUnderscore: UInt64 = 0x07FF_FFFE_87FF_FFFE
 
 /// A vertical tab is white space since PostgreSQL 16, and an error before.
 @inline(__always)

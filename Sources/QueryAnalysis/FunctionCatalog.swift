@@ -21,15 +21,37 @@ package struct FunctionCatalog: Sendable, Equatable {
         var effect: StatementEffect = .read
     }
 
-    private var entries: [String: Entry] = [:]
-    /// The ``nameShape(length:first:last:)``s of the users' volatile functions, as a set of bits.
-    private var volatileShapes: UInt64 = 0
+    /// Of which copies cost little.
+    private final class Table: Sendable {
+        let entries: [String: Entry]
+        /// The ``nameShape(length:first:last:)``s of the users' volatile functions, as a set of bits.
+        let volatileShapes: UInt64
+
+        let leavesState: Bool
+
+        static let empty = Table([:], volatileShapes: 0, leavesState: false)
+
+        init(_ entries: [String: Entry], volatileShapes: UInt64, leavesState: Bool) {
+            self.entries = entries
+            self.volatileShapes = volatileShapes
+            self.leavesState = leavesState
+        }
+    }
+
+    private let table: Table
 
     /// Volatile functions of languages that are not trusted are to be passed as they are in `pg_proc`; immutable and
     /// stable ones are believed.
     ///
-    /// - Parameter functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
-    package init(_ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>) {
+    /// - Parameters:
+    ///   - functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
+    ///   - leavesState: a function of the users may leave state in the session.
+    package init(
+        _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
+        leavesState: Bool = false
+    ) {
+        var entries: [String: Entry] = [:]
+        var volatileShapes: UInt64 = 0
         for function in functions {
             let worst = function.isBuiltIn ? \Entry.builtIn : \Entry.users
             let known = entries[function.name, default: Entry()][keyPath: worst] ?? .immutable
@@ -41,6 +63,7 @@ package struct FunctionCatalog: Sendable, Equatable {
                 volatileShapes |= 1 << nameShape(length: name.utf8.count, first: first, last: last)
             }
         }
+        table = Table(entries, volatileShapes: volatileShapes, leavesState: leavesState)
     }
 
     /// As the other, of functions that are all the users'.
@@ -48,14 +71,22 @@ package struct FunctionCatalog: Sendable, Equatable {
         self.init(functions.map { (name: $0.name, volatility: $0.volatility, isBuiltIn: false) })
     }
 
-    package init() {}
+    package init() { table = .empty }
 
     /// The worst volatility of each name.
     package var volatilities: [String: Volatility] {
-        entries.mapValues { max($0.builtIn ?? .immutable, $0.users ?? .immutable) }
+        table.entries.mapValues { max($0.builtIn ?? .immutable, $0.users ?? .immutable) }
     }
 
-    package var isEmpty: Bool { entries.isEmpty }
+    package static func == (left: FunctionCatalog, right: FunctionCatalog) -> Bool {
+        left.table === right.table
+            || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState)
+    }
+
+    /// A write may leave state in the session that its text does not tell: by a trigger, say.
+    package var leavesState: Bool { table.leavesState }
+
+    package var isEmpty: Bool { table.entries.isEmpty }
 
     /// A volatile function of a user may do anything the user may: create a temporary table, call `set_config`, take an
     /// advisory lock. So it is taken to leave state in the session.
@@ -78,7 +109,7 @@ package struct FunctionCatalog: Sendable, Equatable {
     /// What a call of a function makes of a query, nil when there is no such function. It is the caller who knows what
     /// follows from that.
     func effect(of name: String) -> StatementEffect? {
-        if let entry = entries[name] { return entry.effect }
+        if let entry = table.entries[name] { return entry.effect }
         if BuiltInFunctions.grammatical.contains(name) { return .read }
         // A list says nothing of a name that a loaded catalog does not have: it may be a user's newest function.
         guard isEmpty else { return nil }
@@ -86,9 +117,9 @@ package struct FunctionCatalog: Sendable, Equatable {
     }
 
     /// Whether attribute notation may hide a call: `SELECT t.f FROM t` calls `f(t)` when `t` has no column `f`.
-    func mayHaveVolatile(shape: UInt64) -> Bool { volatileShapes & (1 << shape) != 0 }
+    func mayHaveVolatile(shape: UInt64) -> Bool { table.volatileShapes & (1 << shape) != 0 }
 
     func isUsersVolatile(_ name: String) -> Bool {
-        entries[name]?.users == .volatile
+        table.entries[name]?.users == .volatile
     }
 }

@@ -55,16 +55,36 @@ struct KeywordKey: Equatable {
     private(set) var last: UInt32 = 0
     private(set) var length: UInt32 = 0
 
+    static let longest = 17
+
+    init() {}
+
+    /// - Parameters:
+    ///   - count: at most `longest`.
+    ///   - readable: how many bytes may be read, those behind the word with it.
     @inline(__always)
-    mutating func append(_ byte: UInt8) {
-        if length < 8 {
-            low |= UInt64(byte) << UInt64(length &* 8)
-        } else if length < 16 {
-            high |= UInt64(byte) << UInt64((length &- 8) &* 8)
-        } else if length == 16 {
-            last = UInt32(byte)
+    init(_ bytes: UnsafePointer<UInt8>, count: Int, readable: Int) {
+        length = UInt32(truncatingIfNeeded: count)
+        low = Self.eight(bytes, count: count, readable: readable)
+        guard count > 8 else { return }
+        high = Self.eight(bytes + 8, count: count - 8, readable: readable - 8)
+        if count > 16 { last = UInt32(foldCase(bytes[16])) }
+    }
+
+    /// Up to eight bytes in lower case.
+    @inline(__always)
+    private static func eight(_ bytes: UnsafePointer<UInt8>, count: Int, readable: Int) -> UInt64 {
+        var word: UInt64 = 0
+        if readable >= 8 {
+            word = UnsafeRawPointer(bytes).loadUnaligned(as: UInt64.self)
+            if count < 8 { word &= (1 &<< UInt64(count &* 8)) &- 1 }
+        } else {
+            for index in 0..<min(count, 8) { word |= UInt64(bytes[index]) &<< UInt64(index &* 8) }
         }
-        length &+= 1
+        // All eight at once: the high bit of a byte says whether it is at least "A", and whether it is beyond "Z".
+        let low = word & 0x7F7F_7F7F_7F7F_7F7F
+        let isUpper = (low &+ 0x3F3F_3F3F_3F3F_3F3F) ^ (low &+ 0x2525_2525_2525_2525)
+        return word | (isUpper & ~word & 0x8080_8080_8080_8080) &>> 2
     }
 
     var slot: Int {
@@ -110,9 +130,8 @@ struct KeywordTable: @unchecked Sendable {
     }
 
     private static func key(_ word: Substring) -> KeywordKey {
-        var key = KeywordKey()
-        for byte in word.utf8 { key.append(byte) }
-        return key
+        var word = word
+        return word.withUTF8 { KeywordKey($0.baseAddress!, count: $0.count, readable: $0.count) }
     }
 
     /// The slot of a key, or the free one where it belongs.
@@ -124,8 +143,9 @@ struct KeywordTable: @unchecked Sendable {
     }
 
     @inline(__always)
-    subscript(key: KeywordKey) -> KeywordEntry {
-        key.length > 17 ? .none : slots[index(of: key)].entry
+    func entry(of word: UnsafePointer<UInt8>, count: Int, readable: Int) -> KeywordEntry {
+        guard count <= KeywordKey.longest else { return .none }
+        return slots[index(of: KeywordKey(word, count: count, readable: readable))].entry
     }
 }
 

@@ -37,9 +37,21 @@ struct Lexer {
     /// A plain string ended where it would not have ended under the other value of `standard_conforming_strings`.
     private(set) var isAmbiguous = false
     /// Why the text cannot be lexed to its end.
-    private(set) var failure: String?
+    private(set) var failure: Problem?
     /// Why the text, although lexed, is not to be trusted.
-    private(set) var doubt: String?
+    private(set) var doubt: Problem?
+
+    /// In words for a person, behind "the statement …".
+    enum Problem: String {
+        case unterminatedComment = "has an unterminated comment"
+        case unterminatedString = "has an unterminated string"
+        case unterminatedIdentifier = "has an unterminated quoted identifier"
+        case foreignByte = "holds a byte that is no SQL"
+        /// Longer names are cut by the server, so that they may not be what they seem (`NAMEDATALEN` - 1).
+        case longName = "has a name longer than 63 bytes"
+        case unicodeEscapes = "has a name with Unicode escapes"
+        case nameBehindNumber = "has a name that directly follows a number"
+    }
 
     init(_ text: UnsafeBufferPointer<UInt8>, backslashEscapes: Bool = false) {
         self.text = text
@@ -69,7 +81,7 @@ struct Lexer {
         case UInt8(ascii: ";"): return symbol(.semicolon)
         case UInt8(ascii: "["), UInt8(ascii: "]"): return symbol(.symbol)
         case UInt8(ascii: ":"): return byte(start + 1) == first ? symbol(.typecast, length: 2) : symbol(.symbol)
-        default: return isOperator(first) ? operatorRun(start) : fail("holds a byte that is no SQL")
+        default: return isOperator(first) ? operatorRun(start) : fail(.foreignByte)
         }
     }
 
@@ -79,6 +91,9 @@ struct Lexer {
     func matches(_ token: Token, _ expected: StaticString) -> Bool {
         token.range.count == expected.utf8CodeUnitCount && hasPrefix(token, expected)
     }
+
+    /// The first byte of a token's text in lower case; 0 when it has none.
+    func first(_ token: Token) -> UInt8 { token.range.isEmpty ? 0 : foldCase(text[token.range.lowerBound]) }
 
     func hasPrefix(_ token: Token, _ expected: StaticString) -> Bool {
         let count = expected.utf8CodeUnitCount
@@ -151,13 +166,13 @@ struct Lexer {
                 position += 1
             }
         }
-        failure = "has an unterminated comment"
+        failure = .unterminatedComment
         return false
     }
 
     // MARK: - Tokens
 
-    private mutating func fail(_ reason: String) -> Token {
+    private mutating func fail(_ reason: Problem) -> Token {
         failure = reason
         return Token(kind: .invalid, range: position..<position)
     }
@@ -197,36 +212,36 @@ struct Lexer {
     }
 
     private mutating func word(_ start: Int) -> Token {
-        var key = KeywordKey()
-        position = start
-        while position < text.count, isIdentifierByte(text[position]) {
-            key.append(foldCase(text[position]))
-            position += 1
-        }
-        let range = start..<position
-        if range.count > Self.longestName { doubt = Self.longNameDoubt }
-        return Token(kind: .word, range: range, entry: keywords[key])
+        let bytes = text.baseAddress! + start
+        let rest = text.count - start
+        var length = 1
+        while length < rest, isIdentifierByte(bytes[length]) { length += 1 }
+        position = start + length
+        if length > Self.longestName { doubt = .longName }
+        return Token(
+            kind: .word,
+            range: start..<position,
+            entry: keywords.entry(of: bytes, count: length, readable: rest)
+        )
     }
 
-    /// Longer names are cut by the server, so that they may not be what they seem (`NAMEDATALEN` - 1).
     private static let longestName = 63
-    private static let longNameDoubt = "has a name longer than 63 bytes"
 
     private mutating func quotedIdentifier(_ start: Int, escaped: Bool) -> Token {
         position = start
         while position < text.count {
             let current = text[position]
             position += 1
-            if escaped, current == UInt8(ascii: "\\") { doubt = "has a name with Unicode escapes" }
+            if escaped, current == UInt8(ascii: "\\") { doubt = .unicodeEscapes }
             guard current == UInt8(ascii: "\"") else { continue }
             guard byte(position) == UInt8(ascii: "\"") else {
                 let range = start..<position - 1
-                if range.count > Self.longestName { doubt = Self.longNameDoubt }
+                if range.count > Self.longestName { doubt = .longName }
                 return Token(kind: .quotedIdentifier, range: range)
             }
             position += 1
         }
-        return fail("has an unterminated quoted identifier")
+        return fail(.unterminatedIdentifier)
     }
 
     private mutating func number(_ start: Int) -> Token {
@@ -279,7 +294,7 @@ struct Lexer {
 
     /// PostgreSQL 14 takes `1into` for two tokens, later ones refuse it.
     private mutating func endOfNumber(_ kind: Token.Kind, _ start: Int) -> Token {
-        if isIdentifierStart(byte(position)) { doubt = "has a name that directly follows a number" }
+        if isIdentifierStart(byte(position)) { doubt = .nameBehindNumber }
         return Token(kind: kind, range: start..<position)
     }
 }
@@ -320,7 +335,7 @@ extension Lexer {
         }
     }
 
-    private mutating func unterminatedString() -> Token { fail("has an unterminated string") }
+    private mutating func unterminatedString() -> Token { fail(.unterminatedString) }
 
     /// The position after the closing quote of a string whose contents begin at `start`.
     private func endOfString(_ start: Int, escapes: Bool) -> (end: Int, hasBackslash: Bool)? {
@@ -362,7 +377,7 @@ extension Lexer {
         if isIdentifierStart(byte(index)) {
             while isIdentifierByte(byte(index)), text[index] != UInt8(ascii: "$") { index += 1 }
         }
-        guard byte(index) == UInt8(ascii: "$") else { return fail("holds a byte that is no SQL") }
+        guard byte(index) == UInt8(ascii: "$") else { return fail(.foreignByte) }
         let delimiter = UnsafeBufferPointer(rebasing: text[start...index])
         let contents = index + 1
         index = contents

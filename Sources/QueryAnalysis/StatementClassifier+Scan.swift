@@ -305,7 +305,9 @@ extension StatementClassifier {
     /// That a name is a sequence no text can tell, but these columns are only a sequence's: a standby shows values up
     /// to 32 ahead.
     mutating func checkRelation(_ token: Token) {
-        if lexer.hasPrefix(token, "pg_") {
+        // Most names begin otherwise.
+        let first = lexer.first(token)
+        if first == UInt8(ascii: "p"), lexer.hasPrefix(token, "pg_") {
             if lexer.matches(token, "pg_temp") || lexer.hasPrefix(token, "pg_temp_") {
                 raise(to: effect < .write ? .primaryRead : .sessionState, "names a temporary relation")
             } else if lexer.differsBetweenServers(token) {
@@ -313,7 +315,9 @@ extension StatementClassifier {
                 if name == "pg_prepared_statements" { traits.insert(.namesStatements) }
                 raise(to: .primaryRead, "reads \(name), which differs between servers")
             }
-        } else if lexer.matches(token, "last_value") || lexer.matches(token, "is_called") {
+        } else if first == UInt8(ascii: "l") && lexer.matches(token, "last_value")
+            || first == UInt8(ascii: "i") && lexer.matches(token, "is_called")
+        {
             raise(to: .primaryRead, "reads a sequence, which is ahead on a standby")
         }
     }

@@ -36,7 +36,7 @@ struct StatementClassifier {
             total.statements += 1
             (effect, reason) = (.empty, "")
             statement()
-            if let failure = lexer.failure { raise(to: .write, failure) }
+            if let failure = lexer.failure { raise(to: .write, failure.rawValue) }
             switch effect {
             case .transactionControl, .transactionEnd, .beginReadOnly, .begin: controlsTransaction = true
             case .empty, .read, .primaryRead, .write, .sessionState: break
@@ -44,7 +44,7 @@ struct StatementClassifier {
             if effect > total.effect { (total.effect, total.reason) = (effect, reason) }
             if lexer.failure != nil { break }
         }
-        if let doubt = lexer.doubt, total.effect < .write { (total.effect, total.reason) = (.write, doubt) }
+        if let doubt = lexer.doubt, total.effect < .write { (total.effect, total.reason) = (.write, doubt.rawValue) }
         if total.statements > 1, controlsTransaction, total.effect < .write {
             (total.effect, total.reason) = (.write, "controls a transaction among several statements")
         }

@@ -13,30 +13,35 @@ package final class BufferPool {
     /// Bytes of one buffer. The largest request unit that is analysed as a whole.
     package static let bufferSize = 65_536
     static let capacity = 16_384
+    /// From one buffer to the next. With a power of two the beginnings of all buffers, where small messages lie, would
+    /// compete for the same few lines of the processor's caches.
+    private static let stride = bufferSize + 3 * 64
 
     private let base: UnsafeMutableRawPointer
-    private var holders: ContiguousArray<UInt16>
+    private let holders: UnsafeMutablePointer<UInt16>
     private var free: ContiguousArray<UInt16> = []
     private var untouched: UInt16 = 0
 
     init() {
-        let size = Self.bufferSize * Self.capacity
+        let size = Self.stride * Self.capacity
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let memory = mmap(nil, size, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             fatalError("cannot reserve \(size) bytes of address space for buffers: \(String(cString: strerror(errno)))")
         }
         base = memory
-        holders = ContiguousArray(repeating: 0, count: Self.capacity)
+        holders = .allocate(capacity: Self.capacity)
+        holders.initialize(repeating: 0, count: Self.capacity)
     }
 
     deinit {
-        munmap(base, Self.bufferSize * Self.capacity)
+        munmap(base, Self.stride * Self.capacity)
+        holders.deallocate()
     }
 
     /// The memory of a buffer.
     package func memory(of buffer: BufferID) -> UnsafeMutableRawBufferPointer {
         UnsafeMutableRawBufferPointer(
-            start: base + Int(buffer.rawValue) * Self.bufferSize,
+            start: base + Int(buffer.rawValue) * Self.stride,
             count: Self.bufferSize
         )
     }
@@ -48,7 +53,7 @@ package final class BufferPool {
 
     /// Buffers held by someone, for tests and statistics.
     package var inUse: Int {
-        holders.lazy.filter { $0 > 0 }.count
+        UnsafeBufferPointer(start: holders, count: Self.capacity).lazy.filter { $0 > 0 }.count
     }
 
     /// A buffer with one holder; `nil` when all are taken.

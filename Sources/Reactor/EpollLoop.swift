@@ -5,7 +5,7 @@ import Glibc
 /// edge-triggered registration per descriptor, so that nothing is armed or disarmed per message.
 ///
 /// Source: epoll(7), "Edge-triggered and level-triggered".
-final class EpollLoop {
+final class EpollLoop: EventLoop {
     private struct Descriptor {
         var isRegistered = false
         var readable = false
@@ -26,7 +26,9 @@ final class EpollLoop {
     private let epoll: Int32
     private let buffers: BufferPool
     private let wakeDescriptor: Int32
-    private var descriptors: ContiguousArray<Descriptor> = []
+    /// By descriptor.
+    private var descriptors: UnsafeMutablePointer<Descriptor>
+    private var capacity = 64
     private let events: UnsafeMutablePointer<creactor_event>
     private var completions: ContiguousArray<Completion> = []
     private var completionIndex = 0
@@ -34,15 +36,18 @@ final class EpollLoop {
     init(buffers: BufferPool, wakeDescriptor: Int32) throws(ReactorError) {
         self.buffers = buffers
         self.wakeDescriptor = wakeDescriptor
+        descriptors = .allocate(capacity: capacity)
+        descriptors.initialize(repeating: Descriptor(), count: capacity)
+        events = .allocate(capacity: Self.batch)
         epoll = creactor_epoll_create()
         guard epoll >= 0 else { throw ReactorError(operation: "epoll_create1", code: errno) }
-        events = .allocate(capacity: Self.batch)
         register(wakeDescriptor)
     }
 
     deinit {
         Glibc.close(epoll)
         events.deallocate()
+        descriptors.deallocate()
     }
 
     // MARK: - Operations
@@ -91,7 +96,7 @@ final class EpollLoop {
     }
 
     func cancel(_ descriptor: Int32) {
-        guard descriptors.indices.contains(Int(descriptor)) else { return }
+        guard descriptor < capacity else { return }
         let state = descriptors[Int(descriptor)]
         descriptors[Int(descriptor)].acceptToken = nil
         descriptors[Int(descriptor)].connectToken = nil
@@ -103,14 +108,14 @@ final class EpollLoop {
     }
 
     func forget(_ descriptor: Int32) {
-        guard descriptors.indices.contains(Int(descriptor)), descriptors[Int(descriptor)].isRegistered else { return }
+        guard descriptor < capacity, descriptors[Int(descriptor)].isRegistered else { return }
         _ = creactor_epoll_remove(epoll, descriptor)
         descriptors[Int(descriptor)] = Descriptor()
     }
 
     // MARK: - Waiting
 
-    func wait(timeout: Int64) {
+    func wait(timeout: Int64, gather: Int, gatherMicroseconds: UInt32) {
         let milliseconds: Int32
         if completionIndex < completions.count || timeout == 0 {
             milliseconds = 0
@@ -149,13 +154,20 @@ final class EpollLoop {
 
     private func register(_ descriptor: Int32) {
         let index = Int(descriptor)
-        while descriptors.count <= index {
-            descriptors.append(Descriptor())
-        }
+        if index >= capacity { grow(beyond: index) }
         guard !descriptors[index].isRegistered else { return }
         descriptors[index].isRegistered = true
         descriptors[index].writable = true
         _ = creactor_epoll_add(epoll, descriptor, UInt64(descriptor))
+    }
+
+    private func grow(beyond index: Int) {
+        let larger = max(index + 1, capacity * 2)
+        let grown = UnsafeMutablePointer<Descriptor>.allocate(capacity: larger)
+        grown.moveInitialize(from: descriptors, count: capacity)
+        (grown + capacity).initialize(repeating: Descriptor(), count: larger - capacity)
+        descriptors.deallocate()
+        (descriptors, capacity) = (grown, larger)
     }
 
     private func becameWritable(_ descriptor: Int32) {

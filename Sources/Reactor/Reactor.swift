@@ -20,6 +20,20 @@ package struct ReactorError: Error, CustomStringConvertible {
     package var description: String { "\(operation): \(String(cString: strerror(code)))" }
 }
 
+/// What io_uring and epoll have in common; `Reactor` says what is promised.
+protocol EventLoop: AnyObject {
+    func accept(_ descriptor: Int32, token: UInt64)
+    func connect(_ descriptor: Int32, _ target: sockaddr_in, token: UInt64)
+    /// - Parameter memory: `nil` to be lent a buffer when bytes are there.
+    func receive(_ descriptor: Int32, into memory: UnsafeMutableRawBufferPointer?, token: UInt64)
+    func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, token: UInt64)
+    func cancel(_ descriptor: Int32)
+    /// The descriptor is about to be closed.
+    func forget(_ descriptor: Int32)
+    func wait(timeout: Int64, gather: Int, gatherMicroseconds: UInt32)
+    func next() -> Completion?
+}
+
 /// The completion-style socket loop of one worker: io_uring where the kernel lets us, epoll elsewhere, behind one contract.
 ///
 /// The contract:
@@ -37,14 +51,9 @@ package final class Reactor {
         case epoll
     }
 
-    private enum Loop {
-        case uring(UringLoop)
-        case epoll(EpollLoop)
-    }
-
     package let kind: Kind
     package let buffers: BufferPool
-    private let loop: Loop
+    private let loop: any EventLoop
     private let wakeDescriptor: Int32
 
     /// Makes a loop on the calling thread, which must be the one that uses it.
@@ -55,8 +64,8 @@ package final class Reactor {
         guard wakeDescriptor >= 0 else { throw ReactorError(operation: "eventfd", code: errno) }
         do throws(ReactorError) {
             switch kind {
-            case .uring: loop = .uring(try UringLoop(buffers: buffers, wakeDescriptor: wakeDescriptor))
-            case .epoll: loop = .epoll(try EpollLoop(buffers: buffers, wakeDescriptor: wakeDescriptor))
+            case .uring: loop = try UringLoop(buffers: buffers, wakeDescriptor: wakeDescriptor)
+            case .epoll: loop = try EpollLoop(buffers: buffers, wakeDescriptor: wakeDescriptor)
             }
         } catch {
             Glibc.close(wakeDescriptor)
@@ -87,10 +96,7 @@ package final class Reactor {
 
     /// Accepts connections on a listening socket, again and again.
     package func accept(_ descriptor: Int32, token: UInt64) {
-        switch loop {
-        case .uring(let loop): loop.accept(descriptor, token: token)
-        case .epoll(let loop): loop.accept(descriptor, token: token)
-        }
+        loop.accept(descriptor, token: token)
     }
 
     /// Connects to an IPv4 address (host byte order).
@@ -99,50 +105,32 @@ package final class Reactor {
         socketAddress.sin_family = sa_family_t(AF_INET)
         socketAddress.sin_port = port.bigEndian
         socketAddress.sin_addr.s_addr = address.bigEndian
-        switch loop {
-        case .uring(let loop): loop.connect(descriptor, socketAddress, token: token)
-        case .epoll(let loop): loop.connect(descriptor, socketAddress, token: token)
-        }
+        loop.connect(descriptor, socketAddress, token: token)
     }
 
     /// Receives into a buffer that is lent when bytes arrive. 0 bytes: the peer has closed.
     package func receive(_ descriptor: Int32, token: UInt64) {
-        switch loop {
-        case .uring(let loop): loop.receive(descriptor, token: token)
-        case .epoll(let loop): loop.receive(descriptor, into: nil, token: token)
-        }
+        loop.receive(descriptor, into: nil, token: token)
     }
 
     /// Receives into memory the caller holds.
     package func receive(_ descriptor: Int32, into memory: UnsafeMutableRawBufferPointer, token: UInt64) {
-        switch loop {
-        case .uring(let loop): loop.receive(descriptor, into: memory, token: token)
-        case .epoll(let loop): loop.receive(descriptor, into: memory, token: token)
-        }
+        loop.receive(descriptor, into: memory, token: token)
     }
 
     /// Sends all of `bytes`, which stay untouched until the completion.
     package func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, token: UInt64) {
-        switch loop {
-        case .uring(let loop): loop.send(descriptor, bytes, token: token)
-        case .epoll(let loop): loop.send(descriptor, bytes, token: token)
-        }
+        loop.send(descriptor, bytes, token: token)
     }
 
     /// Ends what is outstanding on a descriptor.
     package func cancel(_ descriptor: Int32) {
-        switch loop {
-        case .uring(let loop): loop.cancel(descriptor)
-        case .epoll(let loop): loop.cancel(descriptor)
-        }
+        loop.cancel(descriptor)
     }
 
     /// Closes a descriptor on which nothing is outstanding any more.
     package func close(_ descriptor: Int32) {
-        switch loop {
-        case .uring: break
-        case .epoll(let loop): loop.forget(descriptor)
-        }
+        loop.forget(descriptor)
         Glibc.close(descriptor)
     }
 
@@ -155,18 +143,12 @@ package final class Reactor {
     ///   - gather: when the loop can, wait up to `gatherMicroseconds` for that many completions: fewer wake-ups when many
     ///     answers are on their way (decision note on the reactor).
     package func wait(timeout: Int64, gather: Int = 1, gatherMicroseconds: UInt32 = 0) {
-        switch loop {
-        case .uring(let loop): loop.wait(timeout: timeout, gather: gather, gatherMicroseconds: gatherMicroseconds)
-        case .epoll(let loop): loop.wait(timeout: timeout)
-        }
+        loop.wait(timeout: timeout, gather: gather, gatherMicroseconds: gatherMicroseconds)
     }
 
     /// The next completion, or `nil` when it is time to `wait` again.
     package func next() -> Completion? {
-        switch loop {
-        case .uring(let loop): loop.next()
-        case .epoll(let loop): loop.next()
-        }
+        loop.next()
     }
 
     /// Makes `wait` return. May be called from any thread, as long as the reactor lives.

@@ -5,7 +5,7 @@ import Glibc
 /// waits for completions.
 ///
 /// Source: io_uring(7), io_uring_enter(2); `IORING_SETUP_DEFER_TASKRUN` needs Linux 6.1, the minimum wait 6.12.
-final class UringLoop {
+final class UringLoop: EventLoop {
     private static let entries: UInt32 = 4096
     private static let batch = 256
     private static let internalToken = UInt64.max
@@ -61,12 +61,12 @@ final class UringLoop {
         creactor_ring_submit(ring)
     }
 
-    func receive(_ descriptor: Int32, token: UInt64) {
-        creactor_ring_receive_lent(ring, descriptor, token)
-    }
-
-    func receive(_ descriptor: Int32, into memory: UnsafeMutableRawBufferPointer, token: UInt64) {
-        creactor_ring_receive(ring, descriptor, memory.baseAddress, memory.count, token)
+    func receive(_ descriptor: Int32, into memory: UnsafeMutableRawBufferPointer?, token: UInt64) {
+        if let memory {
+            creactor_ring_receive(ring, descriptor, memory.baseAddress, memory.count, token)
+        } else {
+            creactor_ring_receive_lent(ring, descriptor, token)
+        }
     }
 
     func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, token: UInt64) {
@@ -76,6 +76,8 @@ final class UringLoop {
     func cancel(_ descriptor: Int32) {
         creactor_ring_cancel(ring, descriptor, Self.internalToken)
     }
+
+    func forget(_ descriptor: Int32) {}
 
     func wait(timeout: Int64, gather: Int, gatherMicroseconds: UInt32) {
         provideBuffers()
