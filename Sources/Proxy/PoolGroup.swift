@@ -25,7 +25,7 @@ final class PoolGroup {
     private var settings: [[UInt8]: SessionSettings] = [:]
     /// How many of the above are kept before those that nobody uses go.
     private var sweepsAt = 64
-    /// How a session logged in last, for connections that nobody waits for.
+    /// How a session logged in last: what connections log in to nodes with, and those that nobody waits for begin with.
     var lastLogin: (profile: Profile, credential: LoginCredential)?
 
     init(database: String, user: String, worker: Worker) {

@@ -232,6 +232,11 @@ extension Session {
             limit > .zero && since + limit <= worker.now
         }
         switch phase {
+        case .login where isOver(worker.configuration.loginTime, since),
+            .starting where isOver(worker.configuration.loginTime, since):
+            // As PostgreSQL: the connection is closed, and only the log says why.
+            worker.logger.debug("a client did not log in within \(worker.configuration.loginTime)")
+            close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
         case .running where isOver(pooling.queryTimeout, since):
             end(.queryCanceled, "query_timeout")
         case .idle where status != .idle && isOver(pooling.idleTransactionTimeout, since):

@@ -24,8 +24,6 @@ extension Session {
             return false
         case .lookUpVerifier(let role, let consumed):
             client.consume(consumed)
-            self.role = role
-            database = login?.database ?? role
             guard worker.admitsClient(self) else { return false }
             worker.lookUpVerifier(of: role, for: self)
             client.receive()
@@ -42,11 +40,12 @@ extension Session {
     }
 
     private func authenticated(by credential: LoginCredential) {
-        self.credential = credential
+        isAuthenticated = true
         worker.admission.left()
         guard let startup = login?.startup else { preconditionFailure("who is authenticated has said who it is") }
         group = worker.group(database: database, user: role)
         profile = group.profile(StartupProfile(startup, database: database))
+        if !credential.isEmpty { group.lastLogin = (profile, credential) }
         startupSettings = group.settings(of: startup)
         applicationName = startup.applicationName
         phase = .starting
@@ -109,7 +108,6 @@ extension Session {
             )
             return
         }
-        if let credential, !credential.isEmpty { group.lastLogin = (profile, credential) }
         if let welcome = profile.welcome {
             started(told: welcome)
         } else {

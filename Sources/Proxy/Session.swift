@@ -68,15 +68,17 @@ final class Session: StreamOwner {
     }
 
     /// A READ ONLY transaction on a standby.
-    struct StandbyTransaction {
+    final class StandbyTransaction {
         /// The query that began it.
-        var begin: [[UInt8]]
+        let begin: [[UInt8]]
         /// Statements in it that leave state behind which is not a setting (PREPARE, …): run on the primary, too, once it is
         /// committed.
         var state: [[UInt8]] = []
         /// Something but BEGIN was answered: it can no more be moved to the primary.
         var hasAnswered = false
         var isCommitted = false
+
+        init(begin: [[UInt8]]) { self.begin = begin }
     }
 
     /// What the present transaction does to the session's state.
@@ -95,7 +97,7 @@ final class Session: StreamOwner {
     /// Tells apart sessions that had the same index.
     let serial: UInt64
     let worker: Worker
-    private(set) var client: Stream!
+    let client: Stream
     let cancelKey: CancelKey
 
     var phase: Phase = .login
@@ -103,15 +105,16 @@ final class Session: StreamOwner {
     var since: MonotonicTime
     var transactionSince: MonotonicTime
     var login: ClientLogin?
-    var credential: LoginCredential?
+    var isAuthenticated = false
     var profile: PoolGroup.Profile!
     var group: PoolGroup!
-    var role = ""
-    var database = ""
     var functions: FunctionsOfDatabase?
     var mode = PoolMode.transaction
     /// It counts among the clients of the endpoint.
     var isCounted = false
+
+    var role: String { group?.user ?? login?.role ?? "" }
+    var database: String { group?.database ?? login?.database ?? "" }
 
     // What must be the same on every server connection.
     var statements = PreparedStatements()
@@ -169,10 +172,11 @@ final class Session: StreamOwner {
     /// When waiting for a primary ends.
     var waitsForPrimaryUntil: MonotonicTime?
 
-    init(index: Int, serial: UInt64, worker: Worker) {
+    init(index: Int, serial: UInt64, worker: Worker, client: Stream) {
         self.index = index
         self.serial = serial
         self.worker = worker
+        self.client = client
         since = worker.now
         transactionSince = worker.now
         route = SessionRoute(pinTime: worker.configuration.pinTime)
@@ -182,10 +186,9 @@ final class Session: StreamOwner {
         )
     }
 
-    func adopt(_ stream: Stream) {
-        client = stream
+    func begin() {
         login?.encryption = encryptionOffer
-        stream.receive()
+        client.receive()
     }
 
     /// Ends the session and everything it holds.
@@ -194,7 +197,7 @@ final class Session: StreamOwner {
     func close(_ message: ErrorMessage? = nil) {
         guard phase != .closed else { return }
         // Who has logged in does not count any more.
-        if credential == nil { worker.admission.left() }
+        if !isAuthenticated { worker.admission.left() }
         let wasRunning = phase == .running
         if wasRunning { worker.unitsInFlight -= 1 }
         phase = .closed

@@ -28,19 +28,32 @@ final class Stream {
     /// Bytes received into one buffer. `start..<end` are not worked off; up to `scanned` they were looked at.
     struct Input {
         var buffer: BufferID
-        var start: Int
-        var scanned: Int
-        var end: Int
+        @Offset var start: Int
+        @Offset var scanned: Int
+        @Offset var end: Int
 
         var count: Int { end - start }
     }
 
     struct Send {
         var buffer: BufferID
-        var start: Int
-        var count: Int
+        @Offset var start: Int
+        @Offset var count: Int
         /// The buffer is this send's alone: more can be put behind it before it is started.
         var isOpen = false
+    }
+
+    /// A place in a buffer, stored small: an idle stream is mostly these.
+    @propertyWrapper
+    struct Offset {
+        private var stored: UInt32
+
+        init(wrappedValue: Int) { stored = UInt32(truncatingIfNeeded: wrappedValue) }
+
+        var wrappedValue: Int {
+            get { Int(stored) }
+            set { stored = UInt32(truncatingIfNeeded: newValue) }
+        }
     }
 
     let index: Int
@@ -69,11 +82,14 @@ final class Stream {
     /// From `secure` on: what goes through the socket is ciphertext.
     var security: StreamSecurity?
 
-    init(index: Int, descriptor: Int32, worker: Worker, owner: any StreamOwner) {
+    init(index: Int, descriptor: Int32, worker: Worker) {
         self.index = index
         self.descriptor = descriptor
         self.worker = worker
         self.reactor = worker.reactor
+    }
+
+    func belongs(to owner: any StreamOwner) {
         self.owner = owner
     }
 

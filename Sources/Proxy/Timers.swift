@@ -5,7 +5,6 @@ import ProxyCore
 /// A timer is never taken back: who is looked at in vain shrugs.
 struct Timers {
     enum Event {
-        case loginTooLong(SessionID)
         case primaryWait(SessionID)
         case closingTooLong(stream: Int, serial: UInt64)
         case acceptAgain(listener: Int)

@@ -173,16 +173,6 @@ final class Worker: @unchecked Sendable {
 
     private func fire(_ event: Timers.Event) {
         switch event {
-        case .loginTooLong(let id):
-            guard let session = session(id) else { return }
-            switch session.phase {
-            case .login, .starting:
-                // As PostgreSQL: the connection is closed, and only the log says why.
-                logger.debug("a client did not log in within \(configuration.loginTime)")
-                session.close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
-            case .idle, .waiting, .running, .closed:
-                break
-            }
         case .primaryWait(let id):
             session(id)?.primaryWaitEnded()
         case .closingTooLong(let index, let serial):
@@ -426,10 +416,12 @@ final class Worker: @unchecked Sendable {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | O_NONBLOCK | O_CLOEXEC, 0)
         guard descriptor >= 0 else { return nil }
         Listener.setOptions(ofConnection: descriptor)
-        return add(descriptor, owner: owner)
+        let stream = add(descriptor)
+        stream.belongs(to: owner)
+        return stream
     }
 
-    private func add(_ descriptor: Int32, owner: any StreamOwner) -> Stream {
+    private func add(_ descriptor: Int32) -> Stream {
         let index: Int
         if let free = freeStreams.popLast() {
             index = free
@@ -438,7 +430,7 @@ final class Worker: @unchecked Sendable {
             streams.append(nil)
             streamSerials.append(0)
         }
-        let stream = Stream(index: index, descriptor: descriptor, worker: self, owner: owner)
+        let stream = Stream(index: index, descriptor: descriptor, worker: self)
         streams[index] = stream
         return stream
     }
@@ -527,13 +519,14 @@ final class Worker: @unchecked Sendable {
             index = sessions.count
             sessions.append(nil)
         }
-        let session = Session(index: index, serial: nextSerial, worker: self)
+        let stream = add(result)
+        let session = Session(index: index, serial: nextSerial, worker: self, client: stream)
+        stream.belongs(to: session)
         session.login = ClientLogin(policy: configuration.login, address: address)
         if case .refused(let message) = verdict { session.login?.refusal = message }
         sessions[index] = session
         sessionCount += 1
-        session.adopt(add(result, owner: session))
-        timers.add(.loginTooLong(id(of: session)), at: now + configuration.loginTime)
+        session.begin()
     }
 
     func forget(_ session: Session) {

@@ -19,7 +19,7 @@ package import PostgresWire
 /// ```
 ///
 /// Source: PostgreSQL manual, "Message Flow: Start-up", "SASL Authentication" and "Client Authentication".
-package struct ClientLogin: ~Copyable {
+package final class ClientLogin {
     package enum OnBytes {
         /// The packet is not complete.
         case needMore
@@ -88,7 +88,7 @@ package struct ClientLogin: ~Copyable {
     }
 
     /// The TLS handshake is done.
-    package mutating func secured(_ transport: ClientTransport) {
+    package func secured(_ transport: ClientTransport) {
         self.transport = transport
     }
 
@@ -96,7 +96,7 @@ package struct ClientLogin: ~Copyable {
     package var database: String { startup?["database"].flatMap { $0.isEmpty ? nil : $0 } ?? role }
 
     /// The client's unread bytes.
-    package mutating func received(_ bytes: RawSpan) -> OnBytes {
+    package func received(_ bytes: RawSpan) -> OnBytes {
         switch state {
         case .awaitingStartup:
             receivedStartup(bytes)
@@ -120,7 +120,7 @@ package struct ClientLogin: ~Copyable {
         }
     }
 
-    private mutating func receivedResponse(_ bytes: RawSpan, isInitial: Bool) -> OnBytes {
+    private func receivedResponse(_ bytes: RawSpan, isInitial: Bool) -> OnBytes {
         guard let header = MessageHeader(bytes, at: 0) else { return .needMore }
         if let problem = Self.problem(with: header, expected: "SASL response") {
             return refuse(problem)
@@ -147,7 +147,7 @@ package struct ClientLogin: ~Copyable {
         )
     }
 
-    private mutating func refuse(_ problem: ErrorMessage) -> OnBytes {
+    private func refuse(_ problem: ErrorMessage) -> OnBytes {
         state = .ended
         return .refuse(problem)
     }
@@ -159,7 +159,7 @@ package struct ClientLogin: ~Copyable {
     /// - Parameters:
     ///   - secret: of this process; makes the mock's salt the same on every try.
     ///   - random: `SCRAMNonce.randomByteCount` fresh random bytes.
-    package mutating func verifierFound(_ password: RolePassword, secret: [UInt8], random: [UInt8]) -> OnVerifier {
+    package func verifierFound(_ password: RolePassword, secret: [UInt8], random: [UInt8]) -> OnVerifier {
         guard let rule else { preconditionFailure("a verifier is looked up when a rule has been found") }
         let stored = StoredPassword(password.text)
         var writer = MessageWriter()
@@ -189,7 +189,7 @@ package struct ClientLogin: ~Copyable {
         return .ask(writer.bytes)
     }
 
-    private mutating func challengeByMD5(
+    private func challengeByMD5(
         _ hash: MD5Password,
         isMock: Bool,
         _ random: [UInt8],
@@ -200,7 +200,7 @@ package struct ClientLogin: ~Copyable {
         writer.authenticationMD5Password(salt: salt)
     }
 
-    private mutating func offerSCRAM(
+    private func offerSCRAM(
         _ stored: StoredPassword?,
         secret: [UInt8],
         _ random: [UInt8],
@@ -222,7 +222,7 @@ package struct ClientLogin: ~Copyable {
     // MARK: - Passwords
 
     /// A PasswordMessage; `check` yields the credential when what it holds is right.
-    private mutating func receivedPassword(
+    private func receivedPassword(
         _ bytes: RawSpan,
         check: (_ role: String, _ text: [UInt8]) -> LoginCredential?
     ) -> OnBytes {
@@ -245,7 +245,7 @@ package struct ClientLogin: ~Copyable {
     }
 
     /// The password is right. Whether the certificate is, too, is asked last, as by PostgreSQL.
-    private mutating func passed(_ credential: LoginCredential, reply: [UInt8], consumed: Int) -> OnBytes {
+    private func passed(_ credential: LoginCredential, reply: [UInt8], consumed: Int) -> OnBytes {
         if let problem = certificateProblem { return refuse(problem) }
         state = .ended
         var credential = credential
@@ -259,7 +259,7 @@ package struct ClientLogin: ~Copyable {
 
     // MARK: - Parts
 
-    private mutating func receivedStartup(_ bytes: RawSpan) -> OnBytes {
+    private func receivedStartup(_ bytes: RawSpan) -> OnBytes {
         if encryption != .none, answered.isEmpty, bytes.byteCount > 0, bytes.byte(at: 0) == Self.handshakeRecord {
             answered = [StartupPacket.sslRequestCode, StartupPacket.gssEncryptionRequestCode]
             return .encrypt(reply: [], consumed: 0, isDirect: true)
@@ -277,7 +277,7 @@ package struct ClientLogin: ~Copyable {
         return action
     }
 
-    private mutating func started(_ packet: StartupPacket, _ length: Int, isLast: Bool) -> OnBytes {
+    private func started(_ packet: StartupPacket, _ length: Int, isLast: Bool) -> OnBytes {
         switch packet {
         case .sslRequest, .gssEncryptionRequest:
             let code =
@@ -325,7 +325,7 @@ package struct ClientLogin: ~Copyable {
         }
     }
 
-    private mutating func started(_ message: StartupMessage, _ length: Int) -> OnBytes {
+    private func started(_ message: StartupMessage, _ length: Int) -> OnBytes {
         guard let user = message["user"], !user.isEmpty else {
             return .refuse(
                 ErrorMessage(.fatal, .invalidAuthorization, "no PostgreSQL user name specified in startup packet")
@@ -361,7 +361,7 @@ package struct ClientLogin: ~Copyable {
     // MARK: - Rules
 
     /// Finds the rule for this client, and says why it may not come in.
-    private mutating func problemByRules() -> ErrorMessage? {
+    private func problemByRules() -> ErrorMessage? {
         let attempt = HostBasedRules.Attempt(
             address: address,
             isEncrypted: transport.isEncrypted,
@@ -411,7 +411,7 @@ package struct ClientLogin: ~Copyable {
         return nil
     }
 
-    private mutating func finish(_ action: SCRAMServer.OnMessage?, consumed: Int) -> OnBytes {
+    private func finish(_ action: SCRAMServer.OnMessage?, consumed: Int) -> OnBytes {
         guard let action, let verifier else { preconditionFailure("a response is awaited before there is a verifier") }
         var writer = MessageWriter()
         switch action {

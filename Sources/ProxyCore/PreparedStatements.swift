@@ -155,46 +155,75 @@ package struct PreparedStatements: Sendable {
         package let name: [UInt8]
     }
 
-    private var named: [StatementName: Definition] = [:]
+    /// Most sessions that idle have none, and those that have are handed around often: one reference is all there is.
+    private final class Storage: @unchecked Sendable {
+        var named: [StatementName: Definition] = [:]
+        // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
+        var unnamedMessage: [UInt8] = []
+        var unnamedEffect = StatementEffect.sessionState
+        var unnamedTraits: StatementTraits = []
+        var unnamed: Generation?
 
-    // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
-    private var unnamedMessage: [UInt8] = []
-    private var unnamedEffect = StatementEffect.sessionState
-    private var unnamedTraits: StatementTraits = []
-    /// Which definition of the unnamed statement is the present one; `nil` when there is none.
-    package private(set) var unnamed: Generation?
+        init() {}
+
+        init(_ other: Storage) {
+            named = other.named
+            unnamedMessage = other.unnamedMessage
+            unnamedEffect = other.unnamedEffect
+            unnamedTraits = other.unnamedTraits
+            unnamed = other.unnamed
+        }
+    }
+
+    private var storage: Storage?
 
     package init() {}
 
-    package var hasNamed: Bool { !named.isEmpty }
+    /// Storage that nobody else has.
+    private mutating func own() -> Storage {
+        if storage == nil {
+            storage = Storage()
+        } else if !isKnownUniquelyReferenced(&storage) {
+            storage = storage.map { Storage($0) }
+        }
+        return storage.unsafelyUnwrapped
+    }
+
+    /// Which definition of the unnamed statement is the present one; `nil` when there is none.
+    package var unnamed: Generation? { storage?.unnamed }
+
+    package var hasNamed: Bool { storage?.named.isEmpty == false }
 
     /// The named statements, in no order.
-    package var definitions: some Sequence<Definition> { named.values }
+    package var definitions: some Sequence<Definition> { (storage?.named ?? [:]).values }
 
     /// What executing a statement does; `nil` when the session has not prepared one of this name.
     package func verdict(on name: StatementName) -> (effect: StatementEffect, traits: StatementTraits)? {
-        if name.isUnnamed { return unnamed == nil ? nil : (unnamedEffect, unnamedTraits) }
-        return named[name].map { ($0.statement.effect, $0.statement.traits) }
+        guard let storage else { return nil }
+        if name.isUnnamed { return storage.unnamed == nil ? nil : (storage.unnamedEffect, storage.unnamedTraits) }
+        return storage.named[name].map { ($0.statement.effect, $0.statement.traits) }
     }
 
     package func statement(_ name: StatementName) -> SharedStatement? {
-        named[name]?.statement
+        storage?.named[name]?.statement
     }
 
     /// The text of a statement; empty when there is none of this name.
     package func text(of name: StatementName) -> [UInt8] {
-        guard name.isUnnamed else { return named[name]?.statement.text ?? [] }
-        return unnamed == nil ? [] : Array(unnamedMessage[(MessageHeader.size + 1)...].prefix { $0 != 0 })
+        guard let storage else { return [] }
+        guard name.isUnnamed else { return storage.named[name]?.statement.text ?? [] }
+        return storage.unnamed == nil
+            ? [] : Array(storage.unnamedMessage[(MessageHeader.size + 1)...].prefix { $0 != 0 })
     }
 
     /// The Parse message of the unnamed statement.
     package func appendUnnamedParse(to writer: inout MessageWriter) {
-        writer.raw(unnamedMessage)
+        if let storage { writer.raw(storage.unnamedMessage) }
     }
 
     /// Takes over a named statement that a server has accepted.
     package mutating func define(_ name: StatementName, _ bytes: [UInt8], _ statement: SharedStatement) {
-        named[name] = Definition(statement: statement, name: bytes)
+        own().named[name] = Definition(statement: statement, name: bytes)
     }
 
     /// The unnamed statement of a Parse that is sent: it ends the one before, whatever comes of it.
@@ -204,34 +233,34 @@ package struct PreparedStatements: Sendable {
         traits: StatementTraits,
         generation: Generation
     ) {
-        unnamedMessage.removeAll(keepingCapacity: true)
-        message.withUnsafeBytes { unnamedMessage.append(contentsOf: $0) }
-        unnamed = generation
-        unnamedEffect = effect
-        unnamedTraits = traits
+        let storage = own()
+        storage.unnamedMessage.removeAll(keepingCapacity: true)
+        message.withUnsafeBytes { storage.unnamedMessage.append(contentsOf: $0) }
+        storage.unnamed = generation
+        storage.unnamedEffect = effect
+        storage.unnamedTraits = traits
     }
 
     package mutating func remove(_ name: StatementName) {
         if name.isUnnamed {
-            unnamed = nil
-        } else {
-            named[name] = nil
+            removeUnnamed()
+        } else if hasNamed {
+            own().named[name] = nil
         }
     }
 
     /// Removes named statements by the client's names.
     package mutating func remove(_ names: [[UInt8]]) {
-        for name in names { named[StatementName(name.span.bytes)] = nil }
+        for name in names { remove(StatementName(name.span.bytes)) }
     }
 
     /// A simple query, too, destroys the unnamed statement.
     package mutating func removeUnnamed() {
-        unnamed = nil
+        if unnamed != nil { own().unnamed = nil }
     }
 
     package mutating func removeAll() {
-        named.removeAll()
-        unnamed = nil
+        storage = nil
     }
 }
 

@@ -2,7 +2,7 @@
 ///
 /// Only the forms whose effect the text tells completely: running the same text again, in another session of the same
 /// user, sets the same. For all others the server has to be asked.
-package enum SettingChange: Sendable, Equatable {
+package indirect enum SettingChange: Sendable, Equatable {
     /// `SET name TO value`, `SET TIME ZONE …`, `SET NAMES …`, `SET ROLE …`.
     case set(name: String)
     /// `RESET name`, `SET name TO DEFAULT`.

@@ -204,7 +204,7 @@ struct ClientLoginTests {
     func randomBytes() {
         var random = SeededGenerator()
         for _ in 0..<30_000 {
-            var login = ClientLogin()
+            let login = ClientLogin()
             if Bool.random(using: &random) {
                 _ = login.received(startup("user\0ann\0\0").span.bytes)
                 _ = login.verifierFound(RolePassword(text: nil), secret: [1], random: random.bytes(18))

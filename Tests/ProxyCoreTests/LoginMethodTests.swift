@@ -152,7 +152,7 @@ struct LoginMethodTests {
             """
         ).rules
         func words(_ user: String, _ database: String, _ address: String?) -> String? {
-            var login = ClientLogin(
+            let login = ClientLogin(
                 policy: LoginPolicy(rules: rules),
                 address: address.flatMap { NetworkAddress($0) }
             )
@@ -180,7 +180,7 @@ struct LoginMethodTests {
     @Test("a certificate lets in the user it names, and nobody else", arguments: [nil, "", "bob", "ann"])
     func certificate(name: String?) {
         for rule in ["hostssl all all all cert", "hostssl all all all trust clientcert=verify-full"] {
-            var login = ClientLogin(
+            let login = ClientLogin(
                 policy: LoginPolicy(rules: HostBasedRules.parse(rule).rules),
                 address: NetworkAddress("192.0.2.1")
             )
