@@ -161,7 +161,7 @@ package struct PreparedStatements: Sendable {
         // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
         var unnamedMessage: [UInt8] = []
         var unnamedEffect = StatementEffect.sessionState
-        var unnamedTraits: StatementTraits = []
+        var unnamedTraits = StatementTraits.none
         var unnamed: Generation?
 
         init() {}

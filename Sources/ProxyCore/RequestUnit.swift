@@ -21,7 +21,7 @@ package struct RequestUnit: Sendable, Equatable {
     /// The greatest effect of the statements that it executes: what it may leave behind.
     package var executes: StatementEffect = .empty
     /// Of all its statements.
-    package var traits: StatementTraits = []
+    package var traits = StatementTraits.none
     /// How many times it binds a statement.
     package var binds = 0
     /// It prepares a named statement, or refers to one.

@@ -34,6 +34,10 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
 
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
+    // Every query asks for these, in other modules, where what OptionSet brings is not specialized.
+    package static var none: StatementTraits { StatementTraits(rawValue: 0) }
+    package func contains(_ other: StatementTraits) -> Bool { rawValue & other.rawValue == other.rawValue }
+
     /// Names prepared statements in SQL (EXECUTE, DEALLOCATE, PREPARE) or lists them.
     package static let namesStatements = StatementTraits(rawValue: 1)
     /// Asks for what the session last took from a sequence.
@@ -49,7 +53,7 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
 /// The verdict on one query string.
 package struct Classification: Sendable, Equatable {
     package var effect: StatementEffect
-    package var traits: StatementTraits = []
+    package var traits = StatementTraits.none
     /// Why, in words for a person: "calls the volatile function nextval".
     package var reason: String
     /// How many statements the string holds; empty ones do not count.

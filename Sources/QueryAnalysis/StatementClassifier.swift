@@ -14,7 +14,7 @@ struct StatementClassifier {
     private(set) var effect: StatementEffect = .empty
     private(set) var reason = ""
     /// Of all statements.
-    var traits: StatementTraits = []
+    var traits = StatementTraits.none
 
     /// Whether reasons are wanted, which have to be put into words.
     let explains: Bool
