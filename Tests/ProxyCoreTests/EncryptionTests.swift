@@ -8,7 +8,7 @@ struct EncryptionTests {
     // MARK: - Clients
 
     private func login(_ encryption: EncryptionOffer) -> LoginTranscript {
-        var login = LoginTranscript()
+        let login = LoginTranscript()
         login.machine.encryption = encryption
         return login
     }
