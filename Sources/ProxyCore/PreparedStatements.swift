@@ -251,7 +251,8 @@ package struct PreparedStatements: Sendable {
 
     /// Removes named statements by the client's names.
     package mutating func remove(_ names: [[UInt8]]) {
-        for name in names { remove(StatementName(name.span.bytes)) }
+        guard hasNamed else { return }
+        for name in names { own().named[StatementName(name.span.bytes)] = nil }
     }
 
     /// A simple query, too, destroys the unnamed statement.
