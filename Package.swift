@@ -124,8 +124,23 @@ let package = Package(
 
         // What several targets of tests share, and nothing else.
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        // What must be true of the parsers whatever they are given: a short run of it is a test, a long one `script/fuzz`.
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "CPGQuery", "HostBasedAuthentication", "PostgresAuth", "PostgresWire", "ProxyCore", "QueryAnalysis",
+            ],
+            path: "Tests/Fuzzing/Targets",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "FuzzTargetTests",
+            dependencies: ["FuzzTargets", "TestSupport"],
+            path: "Tests/Fuzzing/Replay",
+            swiftSettings: settings
+        ),
         tests("BalancingTests", ["Balancing", "TestSupport"]),
-        tests("QueryAnalysisTests", ["QueryAnalysis", "CPGQuery", "TestSupport"]),
+        tests("QueryAnalysisTests", ["FuzzTargets", "QueryAnalysis", "TestSupport"]),
         tests("PostgresWireTests", ["PostgresWire", "TestSupport"]),
         tests("PostgresAuthTests", ["PostgresAuth", "TestSupport", crypto]),
         tests("TopologyTests", ["Topology"]),
