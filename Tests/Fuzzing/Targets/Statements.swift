@@ -53,7 +53,10 @@ extension FuzzTarget {
         let ahead = (Array("\n".utf8) + text).withUnsafeBytes { SettingChange($0) }
         try require(change == ahead, "behind a newline it is \(ahead as Any), not \(change as Any)")
         for name in SettingNames.dotted(in: text.span.bytes) {
-            try require(name == SettingNames.folded(name) && name.contains("."), "\(name) is no name")
+            try require(
+                name == SettingNames.folded(name) && name.utf8.contains(UInt8(ascii: ".")),
+                "\(name) is no name"
+            )
         }
         guard let change else { return }
         let verdict = classified(text, FunctionCatalog())
