@@ -23,6 +23,9 @@ let staticRuntime: LinkerSetting = .unsafeFlags(
     .when(platforms: [.linux], configuration: .release)
 )
 
+/// A sanitizer sees what other libraries allocate only through symbols that a static link hides: `script/sanitize`.
+let isSanitized = Context.environment["SLIPSTREAM_SANITIZE"] != nil
+
 /// For the libraries whose tests import them with `@testable`, which a release build has to be told. None of them is on
 /// the data path: it costs optimisations.
 let testability: [SwiftSetting] = [.unsafeFlags(["-enable-testing"], .when(configuration: .release))]
@@ -119,7 +122,7 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings,
-            linkerSettings: [staticRuntime]
+            linkerSettings: isSanitized ? [] : [staticRuntime]
         ),
 
         // What several targets of tests share, and nothing else.
