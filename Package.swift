@@ -23,6 +23,9 @@ let staticRuntime: LinkerSetting = .unsafeFlags(
     .when(platforms: [.linux], configuration: .release)
 )
 
+/// A sanitizer sees what other libraries allocate only through symbols that a static link hides: `script/sanitize`.
+let isSanitized = Context.environment["SLIPSTREAM_SANITIZE"] != nil
+
 /// For the libraries whose tests import them with `@testable`, which a release build has to be told. None of them is on
 /// the data path: it costs optimisations.
 let testability: [SwiftSetting] = [.unsafeFlags(["-enable-testing"], .when(configuration: .release))]
@@ -119,13 +122,28 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings,
-            linkerSettings: [staticRuntime]
+            linkerSettings: isSanitized ? [] : [staticRuntime]
         ),
 
         // What several targets of tests share, and nothing else.
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        // What must be true of the parsers whatever they are given: a short run of it is a test, a long one `script/fuzz`.
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "CPGQuery", "HostBasedAuthentication", "PostgresAuth", "PostgresWire", "ProxyCore", "QueryAnalysis",
+            ],
+            path: "Tests/Fuzzing/Targets",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "FuzzTargetTests",
+            dependencies: ["FuzzTargets", "TestSupport"],
+            path: "Tests/Fuzzing/Replay",
+            swiftSettings: settings
+        ),
         tests("BalancingTests", ["Balancing", "TestSupport"]),
-        tests("QueryAnalysisTests", ["QueryAnalysis", "CPGQuery", "TestSupport"]),
+        tests("QueryAnalysisTests", ["FuzzTargets", "QueryAnalysis", "TestSupport"]),
         tests("PostgresWireTests", ["PostgresWire", "TestSupport"]),
         tests("PostgresAuthTests", ["PostgresAuth", "TestSupport", crypto]),
         tests("TopologyTests", ["Topology"]),

@@ -133,10 +133,11 @@ package final class Endpoint: Sendable {
             return threads
         }
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            _ = Self.thread {
+            let joining = Self.thread {
                 for thread in threads { pthread_join(thread, nil) }
                 continuation.resume()
             }
+            pthread_detach(joining)  // nobody joins this one
         }
         listeners.forEach { close($0) }
         for worker in workers { worker.siblings = [] }

@@ -11,6 +11,10 @@ package final class SessionSettings: Sendable {
         var name: String
         /// The statement that makes it.
         var command: [UInt8]
+
+        /// Byte by byte, as PostgreSQL compares names: to `==` an "é" and an "e" with its accent behind are the same, and
+        /// to `contains` a dot is none that an accent follows.
+        func isNamed(_ other: String) -> Bool { name.utf8.elementsEqual(other.utf8) }
     }
 
     package static let none = SessionSettings([])
@@ -38,8 +42,8 @@ package final class SessionSettings: Sendable {
 
     /// - Parameter command: the statement that made the setting, without its zero.
     package func setting(_ name: String, by command: [UInt8]) -> SessionSettings {
-        var entries = entries.filter { $0.name != name }
-        let place = entries.firstIndex { name < $0.name } ?? entries.count
+        var entries = entries.filter { !$0.isNamed(name) }
+        let place = entries.firstIndex { name.utf8.lexicographicallyPrecedes($0.name.utf8) } ?? entries.count
         entries.insert(Entry(name: name, command: command), at: place)
         return SessionSettings(entries)
     }
@@ -54,8 +58,8 @@ package final class SessionSettings: Sendable {
 
     /// - Parameter base: what the settings of the startup packet were.
     package func resetting(_ name: String, to base: SessionSettings) -> SessionSettings {
-        if let entry = base.entries.first(where: { $0.name == name }) { return setting(name, by: entry.command) }
-        return SessionSettings(entries.filter { $0.name != name })
+        if let entry = base.entries.first(where: { $0.isNamed(name) }) { return setting(name, by: entry.command) }
+        return SessionSettings(entries.filter { !$0.isNamed(name) })
     }
 
     /// RESET ALL leaves the role as it is: only RESET ROLE takes it off.
@@ -81,14 +85,14 @@ package final class SessionSettings: Sendable {
     /// These, and those of `base` that are missing: what was reset is as the startup packet had it.
     package func completed(with base: SessionSettings) -> SessionSettings {
         base.entries.reduce(self) { settings, entry in
-            let isThere = settings.entries.contains { $0.name == entry.name }
+            let isThere = settings.entries.contains { $0.isNamed(entry.name) }
             return isThere ? settings : settings.setting(entry.name, by: entry.command)
         }
     }
 
     /// Names that are asked for one by one, because `pg_settings` does not show them.
     package var customNames: [String] {
-        entries.map(\.name).filter { $0.contains(".") }
+        entries.map(\.name).filter { $0.utf8.contains(UInt8(ascii: ".")) }
     }
 
     // MARK: - Replay
@@ -104,7 +108,7 @@ package final class SessionSettings: Sendable {
             sql += command
         }
         if present.entries.contains(where: { $0.name == "role" }) { append("RESET ROLE".utf8) }
-        for old in present.entries where old.name != "role" && !entries.contains(where: { $0.name == old.name }) {
+        for old in present.entries where old.name != "role" && !entries.contains(where: { $0.isNamed(old.name) }) {
             append("RESET \(Self.quoted(old.name))".utf8)
         }
         for new in entries where new.name != "role" && !present.entries.contains(new) { append(new.command) }
@@ -113,8 +117,12 @@ package final class SessionSettings: Sendable {
     }
 
     private static func quoted(_ name: String) -> String {
-        name.split(separator: ".", omittingEmptySubsequences: false)
-            .map { "\"\($0.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\""))\"" }
+        let quote = UInt8(ascii: "\"")
+        return name.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+            .map { part in
+                let doubled = part.flatMap { $0 == quote ? [quote, quote] : [$0] }
+                return "\"\(String(decoding: doubled, as: UTF8.self))\""
+            }
             .joined(separator: ".")
     }
 

@@ -104,6 +104,19 @@ struct SessionSettingsTests {
         #expect(text(SessionSettings.none.replay(from: odd)) == "RESET \"my\".\"a\"\"b\"")
     }
 
+    @Test("names are compared byte by byte, and an accent behind a dot or a quote leaves it one")
+    func bytewise() {
+        let composed = settings("SET my.\u{e9} = 1", "SET my.e\u{301} = 2")
+        #expect(
+            text(SessionSettings.none.replay(from: composed)) == "RESET \"my\".\"e\u{301}\"\n;RESET \"my\".\"\u{e9}\""
+        )
+        #expect(composed.customNames.count == 2)
+        let accent = SessionSettings.none.setting("my.\u{301}a\"\u{301}b", by: Array("…".utf8))
+        #expect(accent.customNames.count == 1)
+        let reset = Array("RESET \"my\".\"\u{301}a\"\"\u{301}b\"".utf8)
+        #expect(SessionSettings.none.replay(from: accent) == reset)
+    }
+
     /// Sessions that set, reset and are probed, one after the other on a few connections, by a model of the server.
     @Test("from whatever state a connection is in, a replay makes it what the session has set")
     func replay() {

@@ -1,3 +1,4 @@
+import FuzzTargets
 import QueryAnalysis
 import TestSupport
 import Testing

@@ -1,19 +1,19 @@
 import CPGQuery
 import Glibc
-import QueryAnalysis
+package import QueryAnalysis
 
 /// What PostgreSQL 15's own parser (libpg_query) says of a query string, as a second opinion on the classifier's.
-struct ParserOracle: ~Copyable {
+package struct ParserOracle: ~Copyable {
     private let result: PgQueryParseResult
 
-    init(_ sql: String) { result = pg_query_parse(sql) }
+    package init(_ sql: String) { result = pg_query_parse(sql) }
 
     deinit { pg_query_free_parse_result(result) }
 
-    var isSyntaxError: Bool { result.error != nil }
+    package var isSyntaxError: Bool { result.error != nil }
 
     /// Why the classifier's verdict is not sound, nil when it is. The server refuses a syntax error wherever it goes.
-    func objection(to verdict: Classification, functions: FunctionCatalog) -> String? {
+    package func objection(to verdict: Classification, functions: FunctionCatalog) -> String? {
         if isSyntaxError { return nil }
         switch verdict.effect {
         case .empty: return statements.isEmpty ? nil : "it has statements"
@@ -29,12 +29,19 @@ struct ParserOracle: ~Copyable {
     }
 
     /// Why a statement is not the change of a setting that it is taken for, nil when it is.
-    func objection(to change: SettingChange) -> String? {
+    package func objection(to change: SettingChange) -> String? {
         guard statements == ["VariableSetStmt"] else { return "it is \(statements)" }
         if has(#""is_local":true"#) { return "it ends with the transaction" }
         func isOf(_ kind: String, _ name: String) -> Bool {
+            // How the tree spells other characters is its own affair.
+            let plain = name.utf8.allSatisfy {
+                UInt8(ascii: "a")...UInt8(ascii: "z") ~= $0 || ". _\"".utf8.contains($0)
+            }
+            guard plain else { return true }
             let name = name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\\\"")
-            return has(#""kind":"\#(kind)","name":"\#(name)""#)
+            // The case of a setting's name does not count, in quotes neither.
+            let tree = SettingNames.folded(String(cString: result.parse_tree))
+            return tree.contains(SettingNames.folded(#""kind":"\#(kind)","name":"\#(name)""#))
         }
         switch change {
         case .set(let name): return isOf("VAR_SET_VALUE", name) ? nil : "it sets something else"
@@ -45,9 +52,9 @@ struct ParserOracle: ~Copyable {
     }
 
     /// One plain SELECT (VALUES, TABLE) that neither writes nor locks.
-    var isPureSelect: Bool { statements == ["SelectStmt"] && objectionToRead == nil }
+    package var isPureSelect: Bool { statements == ["SelectStmt"] && objectionToRead == nil }
 
-    var statementCount: Int { statements.count }
+    package var statementCount: Int { statements.count }
 
     // MARK: - Rules
 
