@@ -413,7 +413,7 @@ extension Session {
             server.mustClose = true
             isSticky = server.role == .primary
         }
-        if unit.traits.contains(.asksSequence) { functions?.asksSequences = true }
+        if unit.traits.contains(.asksSequence), let functions { worker.asksSequences(in: database, functions) }
         if unit.traits.contains(.mayTakeFromSequence) { server.sequenceUser = serial }
         if unit.executes == .sessionState {
             transaction.names.formUnion(SettingNames.dotted(in: client.unread.bytes.extracting(0..<unit.length)))

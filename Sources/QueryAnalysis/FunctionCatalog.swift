@@ -24,12 +24,18 @@ package struct FunctionCatalog: Sendable, Equatable {
     private var entries: [String: Entry] = [:]
     /// The ``nameShape(length:first:last:)``s of the users' volatile functions, as a set of bits.
     private var volatileShapes: UInt64 = 0
+    /// Something in the database (code, a default, a view) asks for the last values of sequences.
+    package let asksSequences: Bool
 
     /// Volatile functions of languages that are not trusted are to be passed as they are in `pg_proc`; immutable and
     /// stable ones are believed.
     ///
     /// - Parameter functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
-    package init(_ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>) {
+    package init(
+        _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
+        asksSequences: Bool = false
+    ) {
+        self.asksSequences = asksSequences
         for function in functions {
             let worst = function.isBuiltIn ? \Entry.builtIn : \Entry.users
             let known = entries[function.name, default: Entry()][keyPath: worst] ?? .immutable
@@ -48,7 +54,9 @@ package struct FunctionCatalog: Sendable, Equatable {
         self.init(functions.map { (name: $0.name, volatility: $0.volatility, isBuiltIn: false) })
     }
 
-    package init() {}
+    package init() {
+        asksSequences = false
+    }
 
     /// The worst volatility of each name.
     package var volatilities: [String: Volatility] {

@@ -113,6 +113,7 @@ struct StatementClassifier {
             if lexer.matches(token, "execute") || lexer.matches(token, "do") || lexer.matches(token, "call") {
                 traits.insert(.mayTakeFromSequence)
             }
+            if lexer.matches(token, "do") { noteCode() }
             if lexer.matches(token, "execute") || lexer.matches(token, "deallocate") {
                 traits.insert(.namesStatements)
             } else if lexer.matches(token, "load") {
@@ -134,6 +135,14 @@ struct StatementClassifier {
     private mutating func simple(_ effect: StatementEffect, _ reason: @autoclosure () -> String) {
         raise(to: effect, reason())
         skipToEnd()
+    }
+
+    /// The code of DO.
+    private mutating func noteCode() {
+        while !isAtEnd {
+            if token.kind == .string { noteSequence(in: token) }
+            advance()
+        }
     }
 
     private mutating func query() {

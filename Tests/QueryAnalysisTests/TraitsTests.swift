@@ -26,6 +26,20 @@ struct TraitsTests {
     func asksSequence(_ sql: String) { #expect(traits(sql) == .asksSequence) }
 
     @Test(
+        "What asks for it when it is used is noticed where it is defined",
+        arguments: [
+            "create table t (a int default nextval('s'), b int default -1 * currval('s'))",
+            "create table t (b int default pg_catalog.currval('s'))", "alter table t alter a set default lastval()",
+            "create view v as select CURRVAL('s') as a", "create rule r as on insert to t do also select lastval()",
+            "create function f() returns bigint language sql begin atomic; select lastval(); end",
+            "create function f() returns bigint language sql as 'select lastval()'",
+            "create or replace function f() returns bigint language plpgsql as $$begin return CurrVal('s'); end$$",
+            "do $$begin perform lastval(); end$$", "do language plpgsql 'begin perform currval(''s''); end'",
+        ]
+    )
+    func definesWhatAsksSequence(_ sql: String) { #expect(traits(sql) == .asksSequence) }
+
+    @Test(
         "What makes, drops or alters a database is noticed",
         arguments: [
             "create database d", "CREATE DATABASE d template e", "drop database d", "drop database if exists d",
@@ -68,7 +82,8 @@ struct TraitsTests {
             "", "select 1", "insert into t values (nextval('s'))", "prepare transaction 'x'", "commit prepared 'x'",
             "create table database (a int)", "drop table database", "select 'deallocate a'", "select 1 -- lastval()",
             "set a = 1", "discard all", "select execute, load from t", "create schema s", "create table prepare ()",
-            "select \"seed\" from t", "alter table t add a int",
+            "select \"seed\" from t", "alter table t add a int", "create table t (currval int, lastval int)",
+            "select 'lastval()'", "create function f() returns int language sql as 'select 1'",
         ]
     )
     func none(_ sql: String) { #expect(traits(sql) == []) }
