@@ -165,7 +165,7 @@ final class ServerConnection: StreamOwner {
 
     /// Sends queries of ours; their answers are thrown away, but for an error, which is kept.
     func replay(_ queries: [[UInt8]]) {
-        for query in queries { stream.send(query) }
+        for query in queries { sendQuery(query) }
         drains += queries.count
         replays = true
         replayError = nil
@@ -182,6 +182,12 @@ final class ServerConnection: StreamOwner {
         replay([Self.query(sql)])
     }
 
+    /// A simple query ends the unnamed statement, which is the session's.
+    private func sendQuery(_ message: [UInt8]) {
+        prepared.unnamed = nil
+        stream.send(message)
+    }
+
     static func query(_ sql: some Sequence<UInt8>) -> [UInt8] {
         var writer = MessageWriter()
         writer.message(.query) {
@@ -193,7 +199,7 @@ final class ServerConnection: StreamOwner {
 
     /// Sends a query of ours whose answer `probe` reads.
     func ask(_ query: [UInt8]) {
-        stream.send(query)
+        sendQuery(query)
         drains += 1
         probe = StateProbe()
     }
@@ -207,7 +213,7 @@ final class ServerConnection: StreamOwner {
 
     /// Takes back what the transaction did; the answer is thrown away.
     func rollBack() {
-        stream.send(Self.query("ROLLBACK".utf8))
+        sendQuery(Self.query("ROLLBACK".utf8))
         drains += 1
     }
 

@@ -354,19 +354,29 @@ extension Session {
             messages.append(writer.bytes)
         }
         for statement in server.prepared.takeAll() { add { $0.closeStatement(statement.name) } }
-        for definition in statements.definitions where !server.clientNames.contains(definition.name) {
+        // In a transaction an error would be the end of it. What is prepared stays when a savepoint is gone back to.
+        func undo(_ sql: String) {
+            guard status == .inTransaction else { return }
+            messages.append(ServerConnection.query(sql.utf8))
+            // A simple query ends it.
+            server.prepared.unnamed = nil
+        }
+        let missing = statements.definitions.filter { !server.clientNames.contains($0.name) }
+        if !missing.isEmpty { undo("SAVEPOINT slipstream") }
+        for definition in missing {
             add { definition.statement.appendParse(as: definition.name, to: &$0) }
-            // One that cannot be prepared any more has its name still. In a transaction an error would be the end of it.
-            if status == .idle {
-                add { writer in
-                    writer.message(.parse) {
-                        $0.raw(definition.name)
-                        for _ in 0..<4 { $0.byte(0) }
-                    }
+            undo("ROLLBACK TO slipstream")
+            // One that cannot be prepared any more has its name still.
+            add { writer in
+                writer.message(.parse) {
+                    $0.raw(definition.name)
+                    for _ in 0..<4 { $0.byte(0) }
                 }
             }
+            undo("ROLLBACK TO slipstream")
             server.clientNames.append(definition.name)
         }
+        if !missing.isEmpty { undo("RELEASE slipstream") }
         guard !messages.isEmpty else { return true }
         server.attempt(messages)
         return false

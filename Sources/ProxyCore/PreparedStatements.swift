@@ -153,9 +153,12 @@ package struct PreparedStatements: Sendable {
         package let statement: SharedStatement
         /// The client's name for it, without the terminating zero.
         package let name: [UInt8]
+        fileprivate let number: UInt64
     }
 
     private var named: [StatementName: Definition] = [:]
+    /// Of definitions so far.
+    private var count: UInt64 = 0
 
     // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
     private var unnamedMessage: [UInt8] = []
@@ -168,8 +171,8 @@ package struct PreparedStatements: Sendable {
 
     package var hasNamed: Bool { !named.isEmpty }
 
-    /// The named statements, in no order.
-    package var definitions: some Sequence<Definition> { named.values }
+    /// The named statements, in the order in which they were prepared.
+    package var definitions: some Sequence<Definition> { named.values.sorted { $0.number < $1.number } }
 
     /// What executing a statement does; `nil` when the session has not prepared one of this name.
     package func verdict(on name: StatementName) -> (effect: StatementEffect, traits: StatementTraits)? {
@@ -194,7 +197,8 @@ package struct PreparedStatements: Sendable {
 
     /// Takes over a named statement that a server has accepted.
     package mutating func define(_ name: StatementName, _ bytes: [UInt8], _ statement: SharedStatement) {
-        named[name] = Definition(statement: statement, name: bytes)
+        count += 1
+        named[name] = Definition(statement: statement, name: bytes, number: count)
     }
 
     /// The unnamed statement of a Parse that is sent: it ends the one before, whatever comes of it.

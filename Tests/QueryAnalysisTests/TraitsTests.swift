@@ -7,7 +7,8 @@ struct TraitsTests {
         "What names prepared statements in SQL, or lists them, is noticed",
         arguments: [
             "prepare a as select 1", "prepare transaction as select 1", "execute a", "EXECUTE a(1)", "deallocate a",
-            "deallocate all", "explain execute a", "explain analyze execute a", "create table t as execute a",
+            "deallocate prepare a", "deallocate \"all\"", "explain execute a", "explain analyze execute a",
+            "create table t as execute a",
             "create temp table t as execute a", "select * from pg_prepared_statements",
             "select name from pg_catalog.pg_prepared_statements", "select 1; deallocate a", "begin; execute a; commit",
             "select * from pg_prepared_statement()",
@@ -81,7 +82,8 @@ struct TraitsTests {
         arguments: [
             "", "select 1", "insert into t values (nextval('s'))", "prepare transaction 'x'", "commit prepared 'x'",
             "create table database (a int)", "drop table database", "select 'deallocate a'", "select 1 -- lastval()",
-            "set a = 1", "discard all", "select execute, load from t", "create schema s", "create table prepare ()",
+            "set a = 1", "discard all", "deallocate all", "DEALLOCATE PREPARE ALL", "select execute, load from t",
+            "create schema s", "create table prepare ()",
             "select \"seed\" from t", "alter table t add a int", "create table t (currval int, lastval int)",
             "select 'lastval()'", "create function f() returns int language sql as 'select 1'",
         ]

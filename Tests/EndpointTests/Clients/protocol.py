@@ -169,6 +169,28 @@ case("DEALLOCATE ALL and DISCARD ALL",
      say(parse("s", "SELECT 3") + SYNC), *[run("s")] * 3)
 case("DEALLOCATE by extended messages", say(parse("s", "SELECT 1") + SYNC), say(once("DEALLOCATE s") + SYNC),
      *[run("s")] * 3, say(parse("s", "SELECT 2") + SYNC), *[run("s")] * 3)
+MINE = say(query("CREATE TABLE mine (a int)"))
+DROP_MINE = say(query("DROP TABLE IF EXISTS mine"))
+for name, statement in {
+    "DEALLOCATE ALL": query("DEALLOCATE ALL"), "DEALLOCATE": query("DEALLOCATE s"),
+    "EXECUTE": query("EXECUTE s"), "EXECUTE by extended messages": once("EXECUTE s") + SYNC,
+    "pg_prepared_statements": query("SELECT name FROM pg_prepared_statements ORDER BY name"),
+}.items():
+    case(f"{name} in a transaction, beside a statement whose table was dropped in it", MINE,
+         say(parse("m", "SELECT * FROM mine") + SYNC), say(parse("s", "SELECT 1") + SYNC), say(query("BEGIN")),
+         say(query("INSERT INTO mine VALUES (1)")), say(query("DROP TABLE mine")), say(statement), say(statement),
+         say(query("SAVEPOINT slipstream")), run("s"), say(query("ROLLBACK TO slipstream")), say(query("COMMIT")),
+         run("s"), DROP_MINE)
+case("statements in the order in which they were prepared",
+     *[say(parse(f"s{number * 7 % 10}", f"SELECT {number}") + SYNC) for number in range(10)],
+     *[say(query("SELECT name, statement FROM pg_prepared_statements ORDER BY prepare_time"))] * 2,
+     say(close_statement("s7") + parse("s7", "SELECT 'last'") + SYNC), say(query("BEGIN")),
+     say(query("SELECT name, statement FROM pg_prepared_statements ORDER BY prepare_time")), say(query("ROLLBACK")))
+for statement in ("SELECT set_config('work_mem', '97MB', false)", "SET work_mem = '97MB'", "SELECT 1"):
+    case(f"an unnamed statement is used again {statement}", say(once(statement) + SYNC), run(""), run(""),
+         say(query("BEGIN")), say(once(statement) + SYNC), run(""), say(query("COMMIT")), run(""))
+case("an unnamed statement that sets is used again",
+     *[say(once("SELECT set_config('work_mem', '97MB', false)") + SYNC), *[run("")] * 3] * 2)
 case("PREPARE, then Bind", say(query("PREPARE s AS SELECT 1")), *[run("s")] * 4, say(parse("s", "SELECT 2") + SYNC),
      say(close_statement("s") + SYNC), say(query("EXECUTE s")))
 case("Parse, then EXECUTE", say(parse("s", "SELECT 1") + SYNC), *[say(query("EXECUTE s"))] * 4)
