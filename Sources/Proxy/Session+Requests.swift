@@ -524,6 +524,22 @@ extension Session {
         choose()
     }
 
+    /// Sends whole messages that have stood for a while with neither Sync nor Flush behind them. A server executes them all
+    /// the same, and says when one fails.
+    func sendUnfinished() {
+        let count = client.unread.count
+        defer { unreadAtLastLook = count }
+        let isOpen = phase == .running && current?.expectsReady == false
+        guard count > 0, count == unreadAtLastLook, phase == .idle || isOpen, passThrough == nil, !client.isSending,
+            server?.stream.isSending != true
+        else { return }
+        let functions = self.functions?.catalog ?? FunctionCatalog()
+        let read = requests.read(client.unread.bytes, statements: statements, functions: functions)
+        guard case .incomplete(let unit) = read, unit.length > 0 else { return }
+        beginOversized(unit)
+        advance()
+    }
+
     /// Sends what is there of a unit that goes on unseen.
     private func transmitOversized(on server: ServerConnection) {
         guard var pass = passThrough else { return }

@@ -239,6 +239,15 @@ case("a cursor beyond its transaction",
 case("several Syncs at once", say(SYNC * 5, count=5), say(SYNC + query("SELECT 1") + SYNC, count=3),
      say(SYNC + once("SELECT 1") + SYNC + SYNC, count=3))
 case("Flush without anything to answer", say(FLUSH * 3 + SYNC + FLUSH + SYNC + FLUSH, count=2), ALIVE)
+UNFINISHED = once("INSERT INTO kept VALUES (811)") + once("SELECT 1/0") + once("INSERT INTO kept VALUES (812)")
+case("an error without Sync or Flush", say(UNFINISHED, until=b"E"), say(SYNC), ALIVE, COUNT)
+case("an error without Sync or Flush, and more", say(UNFINISHED, until=b"E"), say(once("SELECT 1") + SYNC), ALIVE, COUNT)
+case("an error without Sync or Flush, in a transaction", say(query("BEGIN")), say(UNFINISHED, until=b"E"),
+     say(once("SELECT 1") + SYNC), ALIVE, say(query("ROLLBACK")), COUNT)
+case("an error without Sync behind Flush", say(once("SELECT 1") + FLUSH, until=b"C"), say(UNFINISHED, until=b"E"),
+     say(SYNC), ALIVE, COUNT)
+case("an error of a named statement without Sync or Flush", say(parse("s", "SELECT 7 / (n - $1::int) FROM kept WHERE n = 3") + SYNC),
+     *[say(bind("", "s", b"1") + execute() + bind("", "s", b"3") + execute(), until=b"E"), say(SYNC)] * 3)
 case("Flush, then the rest", say(once("SELECT 1") + FLUSH, until=b"C"), say(once("SELECT 2") + SYNC), ALIVE)
 case("Flush, then Parse in the rest", say(parse("", "SELECT 1") + bind("", "") + execute() + FLUSH, until=b"C"),
      say(parse("", "SELECT 2") + bind("", "") + execute() + SYNC), ALIVE)
