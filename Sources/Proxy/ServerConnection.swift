@@ -59,6 +59,8 @@ final class ServerConnection: StreamOwner {
     var prepared = PreparedOnServer()
     /// Statements prepared under a client's own names, because SQL names them or was not seen.
     var clientNames: [[UInt8]] = []
+    /// The session whose unnamed statement was prepared by a message that was not seen: there it stays.
+    var unseenUnnamedOf: UInt64?
     /// Names that were taken only for the server to refuse them.
     var refusedNames: [[UInt8]] = []
     /// The session that last ran something which may have taken a value from a sequence.
@@ -143,6 +145,7 @@ final class ServerConnection: StreamOwner {
     func takeBack(now: MonotonicTime) {
         session = nil
         lastUse = now
+        unseenUnnamedOf = nil
     }
 
     func cancelBegins() { cancelsInFlight += 1 }
@@ -185,6 +188,7 @@ final class ServerConnection: StreamOwner {
     /// A simple query ends the unnamed statement, which is the session's.
     private func sendQuery(_ message: [UInt8]) {
         prepared.unnamed = nil
+        unseenUnnamedOf = nil
         stream.send(message)
     }
 
@@ -197,9 +201,13 @@ final class ServerConnection: StreamOwner {
         return writer.bytes
     }
 
-    /// Sends a query of ours whose answer `probe` reads.
-    func ask(_ query: [UInt8]) {
-        sendQuery(query)
+    /// Asks what the session has left here; `probe` reads the answer.
+    func ask(names: [String]) {
+        if unseenUnnamedOf == nil {
+            sendQuery(StateProbe.query(names: names))
+        } else {
+            stream.send(StateProbe.extendedQuery(names: names))
+        }
         drains += 1
         probe = StateProbe()
     }

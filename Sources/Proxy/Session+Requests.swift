@@ -174,7 +174,7 @@ extension Session {
                 return
             }
         }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames else {
+        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
             usePrimary()
             return
         }
@@ -484,6 +484,7 @@ extension Session {
     private func forgetUnnamed(on server: ServerConnection) {
         statements.removeUnnamed()
         server.prepared.unnamed = nil
+        server.unseenUnnamedOf = nil
     }
 
     // MARK: - Messages that are not understood one by one

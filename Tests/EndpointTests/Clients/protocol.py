@@ -117,6 +117,16 @@ case("a name that a large unit prepares",
      say(parse("n", "SELECT 3 --" + LARGE) + SYNC), run("n"), run("n"),
      say(close_statement("n") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"), run("n"))
 
+for length in (70_000, 650_000):
+    case(f"a large unnamed statement in units of their own {length}", *[
+        say(parse("", "SELECT 3 --" + "x" * length) + SYNC), say(describe_statement("") + SYNC), run(""), run("")] * 2)
+for count in (20_000, 60_000):
+    placeholders = ",".join(f"${number}" for number in range(1, count + 1))
+    case(f"many parameters {count}",
+         say(message(b"P", b"\0SELECT 1 WHERE 1 IN (" + placeholders.encode() + b")\0"
+                     + struct.pack("!h", count - 65536 if count > 32767 else count)
+                     + struct.pack("!i", 23) * count) + SYNC),
+         say(describe_statement("") + SYNC), say(bind("", "", *[b"1"] * 10) + SYNC), ALIVE)
 case("a name that a large unit prepares a second time",
      say(parse("n", "SELECT 3") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"),
      say(parse("n", "SELECT 5 --" + LARGE) + SYNC), run("n"))
