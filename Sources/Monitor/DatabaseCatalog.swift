@@ -161,13 +161,13 @@ package actor DatabaseCatalog {
                 let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
-                return Functions(
-                    catalog: FunctionCatalog(
-                        rows.compactMap(Self.function),
-                        leavesState: rows.contains { $0[3] == "t" }
-                    ),
-                    fingerprint: fingerprint
+                let asks = try await connection.query(Self.asksSequences, [], timeout: .seconds(5)).first?[0] == "t"
+                let catalog = FunctionCatalog(
+                    rows.compactMap(Self.function),
+                    leavesState: rows.contains { $0[3] == "t" },
+                    asksSequences: asks
                 )
+                return Functions(catalog: catalog, fingerprint: fingerprint)
             } catch {
                 logger.debug("cannot read the functions of a database: \(error.message)", metadata: ["node": "\(node)"])
             }
@@ -210,4 +210,14 @@ package actor DatabaseCatalog {
                 '(^|;|''|\m(begin|then|else|loop)\M)\s*(set|reset)\s')) as source (leaves_state)
         group by 1, 2
         """#
+
+    /// Whether code, a default, a view or a rule of the users has `currval` or `lastval` in it; once it is parsed it has their
+    /// numbers, 1575 and 2559. The standard's views are among the first 16384 objects.
+    private static let asksSequences = """
+        select exists (select from pg_proc where oid >= 16384 and prosrc ~* '(curr|last)val')
+            or exists (select from pg_attrdef where adbin::text ~ ':funcid (1575|2559) ')
+            or exists (select from pg_rewrite where oid >= 16384 and ev_action::text ~ ':funcid (1575|2559) ')
+            or exists (select from pg_proc as p
+                where oid >= 16384 and to_jsonb(p) ->> 'prosqlbody' ~ ':funcid (1575|2559) ')
+        """
 }

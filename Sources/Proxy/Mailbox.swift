@@ -24,6 +24,8 @@ enum Mail: Sendable {
     case closeIdle
     case renew
     case definitionsChanged
+    /// Somebody asks for last values of sequences in this database.
+    case asksSequences(database: String)
     case shutdown
 }
 

@@ -140,7 +140,7 @@ final class Pool {
     private func takeIdle(for session: Session) -> ServerConnection? {
         guard !idle.isEmpty else { return nil }
         if session.current?.unit.traits.contains(.asksSequence) == true,
-            let index = idle.firstIndex(where: { $0.sequenceUser == session.serial && $0.profile === session.profile })
+            let index = idle.lastIndex(where: { $0.sequenceUser == session.serial && $0.profile === session.profile })
         {
             return idle.remove(at: index)
         }

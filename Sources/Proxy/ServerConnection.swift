@@ -59,6 +59,8 @@ final class ServerConnection: StreamOwner {
     var prepared = PreparedOnServer()
     /// Statements prepared under a client's own names, because SQL names them or was not seen.
     var clientNames: [[UInt8]] = []
+    /// The session whose unnamed statement was prepared by a message that was not seen: there it stays.
+    var unseenUnnamedOf: UInt64?
     /// Names that were taken only for the server to refuse them.
     var refusedNames: [[UInt8]] = []
     /// The session that last ran something which may have taken a value from a sequence.
@@ -143,6 +145,7 @@ final class ServerConnection: StreamOwner {
     func takeBack(now: MonotonicTime) {
         session = nil
         lastUse = now
+        unseenUnnamedOf = nil
     }
 
     func cancelBegins() { cancelsInFlight += 1 }
@@ -165,7 +168,7 @@ final class ServerConnection: StreamOwner {
 
     /// Sends queries of ours; their answers are thrown away, but for an error, which is kept.
     func replay(_ queries: [[UInt8]]) {
-        for query in queries { stream.send(query) }
+        for query in queries { sendQuery(query) }
         drains += queries.count
         replays = true
         replayError = nil
@@ -182,6 +185,13 @@ final class ServerConnection: StreamOwner {
         replay([Self.query(sql)])
     }
 
+    /// A simple query ends the unnamed statement, which is the session's.
+    private func sendQuery(_ message: [UInt8]) {
+        prepared.unnamed = nil
+        unseenUnnamedOf = nil
+        stream.send(message)
+    }
+
     static func query(_ sql: some Sequence<UInt8>) -> [UInt8] {
         var writer = MessageWriter()
         writer.message(.query) {
@@ -191,9 +201,13 @@ final class ServerConnection: StreamOwner {
         return writer.bytes
     }
 
-    /// Sends a query of ours whose answer `probe` reads.
-    func ask(_ query: [UInt8]) {
-        stream.send(query)
+    /// Asks what the session has left here; `probe` reads the answer.
+    func ask(names: [String]) {
+        if unseenUnnamedOf == nil {
+            sendQuery(StateProbe.query(names: names))
+        } else {
+            stream.send(StateProbe.extendedQuery(names: names))
+        }
         drains += 1
         probe = StateProbe()
     }
@@ -207,7 +221,7 @@ final class ServerConnection: StreamOwner {
 
     /// Takes back what the transaction did; the answer is thrown away.
     func rollBack() {
-        stream.send(Self.query("ROLLBACK".utf8))
+        sendQuery(Self.query("ROLLBACK".utf8))
         drains += 1
     }
 

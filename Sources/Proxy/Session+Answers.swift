@@ -69,6 +69,7 @@ extension Session {
                     // It is gone if its Parse failed. If the Parse was skipped, it is there, but has no definition here.
                     statements.removeUnnamed()
                     server.prepared.unnamed = 0
+                    server.unseenUnnamedOf = nil
                 }
                 current?.hasFailed = true
                 if let renamed {
@@ -365,9 +366,11 @@ extension Session {
             transaction.mayLeaveState = false
             transaction.names = []
             probedAt = worker.now
-            server.ask(StateProbe.query(names: names))
+            server.ask(names: names)
             return
-        } else if isSticky || hasUnseenNames || (server.sequenceUser == serial && functions?.asksSequences == true) {
+        } else if isSticky || hasUnseenNames || server.unseenUnnamedOf == serial
+            || (server.sequenceUser == serial && functions?.asksSequences == true)
+        {
             home = server
         } else if home != nil {
             home = nil

@@ -246,7 +246,9 @@ extension Session {
         case .idle where status != .idle && isOver(pooling.transactionTimeout, transactionSince),
             .running where isOver(pooling.transactionTimeout, transactionSince):
             end(.transactionTimeout, "transaction_timeout")
-        case .idle, .running, .login, .starting, .waiting, .closed:
+        case .idle, .running:
+            sendUnfinished()
+        case .login, .starting, .waiting, .closed:
             break
         }
     }

@@ -175,7 +175,7 @@ extension Session {
                 return
             }
         }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames else {
+        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
             usePrimary()
             return
         }
@@ -358,19 +358,29 @@ extension Session {
             messages.append(writer.bytes)
         }
         for statement in server.prepared.takeAll() { add { $0.closeStatement(statement.name) } }
-        for definition in statements.definitions where !server.clientNames.contains(definition.name) {
+        // In a transaction an error would be the end of it. What is prepared stays when a savepoint is gone back to.
+        func undo(_ sql: String) {
+            guard status == .inTransaction else { return }
+            messages.append(ServerConnection.query(sql.utf8))
+            // A simple query ends it.
+            server.prepared.unnamed = nil
+        }
+        let missing = statements.definitions.filter { !server.clientNames.contains($0.name) }
+        if !missing.isEmpty { undo("SAVEPOINT slipstream") }
+        for definition in missing {
             add { definition.statement.appendParse(as: definition.name, to: &$0) }
-            // One that cannot be prepared any more has its name still. In a transaction an error would be the end of it.
-            if status == .idle {
-                add { writer in
-                    writer.message(.parse) {
-                        $0.raw(definition.name)
-                        for _ in 0..<4 { $0.byte(0) }
-                    }
+            undo("ROLLBACK TO slipstream")
+            // One that cannot be prepared any more has its name still.
+            add { writer in
+                writer.message(.parse) {
+                    $0.raw(definition.name)
+                    for _ in 0..<4 { $0.byte(0) }
                 }
             }
+            undo("ROLLBACK TO slipstream")
             server.clientNames.append(definition.name)
         }
+        if !missing.isEmpty { undo("RELEASE slipstream") }
         guard !messages.isEmpty else { return true }
         server.attempt(messages)
         return false
@@ -417,7 +427,7 @@ extension Session {
             server.mustClose = true
             isSticky = server.role == .primary
         }
-        if unit.traits.contains(.asksSequence) { functions?.asksSequences = true }
+        if unit.traits.contains(.asksSequence), let functions { worker.asksSequences(in: database, functions) }
         if unit.traits.contains(.mayTakeFromSequence) { server.sequenceUser = serial }
         if unit.executes == .sessionState {
             transaction.names.formUnion(SettingNames.dotted(in: client.unread.bytes.extracting(0..<unit.length)))
@@ -479,6 +489,7 @@ extension Session {
     private func forgetUnnamed(on server: ServerConnection) {
         statements.removeUnnamed()
         server.prepared.unnamed = nil
+        server.unseenUnnamedOf = nil
     }
 
     // MARK: - Messages that are not understood one by one
@@ -518,6 +529,22 @@ extension Session {
         current = Current(unit: unit)
         change = nil
         choose()
+    }
+
+    /// Sends whole messages that have stood for a while with neither Sync nor Flush behind them. A server executes them all
+    /// the same, and says when one fails.
+    func sendUnfinished() {
+        let count = client.unread.count
+        defer { unreadAtLastLook = count }
+        let isOpen = phase == .running && current?.expectsReady == false
+        guard count > 0, count == unreadAtLastLook, phase == .idle || isOpen, passThrough == nil, !client.isSending,
+            server?.stream.isSending != true
+        else { return }
+        let functions = self.functions?.catalog ?? FunctionCatalog()
+        let read = requests.read(client.unread.bytes, statements: statements, functions: functions)
+        guard case .incomplete(let unit) = read, unit.length > 0 else { return }
+        beginOversized(unit)
+        advance()
     }
 
     /// Sends what is there of a unit that goes on unseen.

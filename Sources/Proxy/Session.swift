@@ -163,6 +163,8 @@ final class Session: StreamOwner {
     var passesToServer = false
     /// ReadyForQuery is due behind what is thrown away.
     var throwAwaySaysReady = true
+    /// How many of the client's bytes waited to be read as a unit when the session was last looked at.
+    var unreadAtLastLook = 0
     /// A message to the client was begun and is not complete: nothing else can be said to it.
     var isMidMessage = false
     /// Nodes that failed while the session was starting.

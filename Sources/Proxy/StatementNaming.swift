@@ -97,6 +97,7 @@ struct StatementNaming {
             let message = unit.extracting(operation.message)
             session.statements.defineUnnamed(message, effect: effect, traits: traits, generation: generation)
             server.prepared.unnamed = generation
+            server.unseenUnnamedOf = nil
             return expect(.parseUnnamed, on: server)
         }
         let bytes = unit.array(operation.name)
@@ -130,7 +131,8 @@ struct StatementNaming {
     ) -> SharedStatement? {
         if operation.statement.isUnnamed {
             session.statements.removeUnnamed()
-            server.prepared.unnamed = nil
+            server.prepared.unnamed = 0
+            server.unseenUnnamedOf = session.serial
             return expect(.parseUnnamed, on: server)
         }
         let bytes = unit.array(operation.name)
@@ -173,7 +175,9 @@ struct StatementNaming {
     }
 
     private mutating func useUnnamed(_ session: Session, _ server: ServerConnection) {
-        guard server.prepared.unnamed != session.statements.unnamed else { return }
+        guard server.prepared.unnamed != session.statements.unnamed, server.unseenUnnamedOf != session.serial else {
+            return
+        }
         if session.statements.unnamed == nil {
             // The one there is another session's.
             writer.closeStatement([])
@@ -190,7 +194,11 @@ struct StatementNaming {
         _ server: ServerConnection
     ) -> SharedStatement? {
         // Under the client's name nothing is prepared, mostly: to close it is no error, and others keep the statement.
-        if !operation.statement.isUnnamed { defined.append((operation.statement, nil)) }
+        if operation.statement.isUnnamed {
+            server.unseenUnnamedOf = nil
+        } else {
+            defined.append((operation.statement, nil))
+        }
         return expect(.closeStatement(operation.statement, unit.array(operation.name)), on: server)
     }
 

@@ -12,7 +12,8 @@ import Topology
 /// The functions of a database, shared by its sessions on a worker and exchanged when they are read anew.
 final class FunctionsOfDatabase {
     var catalog = FunctionCatalog()
-    /// Somebody asked for the value last taken from a sequence: sessions that may have taken one keep their connections.
+    /// Somebody asked for the value last taken from a sequence, or something there will: sessions that may have taken one keep
+    /// their connections.
     var asksSequences = false
     /// They were read, or cannot be read. Until then sessions wait with their first unit: what is not known to be harmless
     /// would keep them on the primary.
@@ -226,6 +227,8 @@ final class Worker: @unchecked Sendable {
             renew()
         case .definitionsChanged:
             statements.definitionsChanged()
+        case .asksSequences(let database):
+            functions(of: database).asksSequences = true
         case .shutdown:
             stop()
         }
@@ -319,6 +322,13 @@ final class Worker: @unchecked Sendable {
         for sibling in siblings where sibling !== self { sibling.mailbox.put(.definitionsChanged) }
     }
 
+    /// Somebody asks for last values of sequences, or defines what will.
+    func asksSequences(in database: String, _ functions: FunctionsOfDatabase) {
+        guard !functions.asksSequences else { return }
+        functions.asksSequences = true
+        for sibling in siblings where sibling !== self { sibling.mailbox.put(.asksSequences(database: database)) }
+    }
+
     /// Asks the other workers for a slot that idles there.
     func askOthers(for key: PoolKey, since: MonotonicTime) {
         for sibling in siblings where sibling !== self {
@@ -403,7 +413,10 @@ final class Worker: @unchecked Sendable {
     }
 
     private func settle(_ functions: FunctionsOfDatabase, _ catalog: FunctionCatalog?) {
-        if let catalog { functions.catalog = catalog }
+        if let catalog {
+            functions.catalog = catalog
+            functions.asksSequences = functions.asksSequences || catalog.asksSequences
+        }
         guard !functions.isSettled else { return }
         functions.isSettled = true
         for session in sessions where session?.functions === functions { session?.functionsSettled() }

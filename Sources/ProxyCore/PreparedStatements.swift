@@ -153,11 +153,14 @@ package struct PreparedStatements: Sendable {
         package let statement: SharedStatement
         /// The client's name for it, without the terminating zero.
         package let name: [UInt8]
+        fileprivate let number: UInt64
     }
 
     /// Most sessions that idle have none, and those that have are handed around often: one reference is all there is.
     private final class Storage: @unchecked Sendable {
         var named: [StatementName: Definition] = [:]
+        /// Of definitions so far.
+        var count: UInt64 = 0
         // The unnamed statement changes with every query of most drivers, so its bytes live in storage that is used again.
         var unnamedMessage: [UInt8] = []
         var unnamedEffect = StatementEffect.sessionState
@@ -168,6 +171,7 @@ package struct PreparedStatements: Sendable {
 
         init(_ other: Storage) {
             named = other.named
+            count = other.count
             unnamedMessage = other.unnamedMessage
             unnamedEffect = other.unnamedEffect
             unnamedTraits = other.unnamedTraits
@@ -194,8 +198,10 @@ package struct PreparedStatements: Sendable {
 
     package var hasNamed: Bool { storage?.named.isEmpty == false }
 
-    /// The named statements, in no order.
-    package var definitions: some Sequence<Definition> { (storage?.named ?? [:]).values }
+    /// The named statements, in the order in which they were prepared.
+    package var definitions: some Sequence<Definition> {
+        (storage?.named ?? [:]).values.sorted { $0.number < $1.number }
+    }
 
     /// What executing a statement does; `nil` when the session has not prepared one of this name.
     package func verdict(on name: StatementName) -> (effect: StatementEffect, traits: StatementTraits)? {
@@ -223,7 +229,9 @@ package struct PreparedStatements: Sendable {
 
     /// Takes over a named statement that a server has accepted.
     package mutating func define(_ name: StatementName, _ bytes: [UInt8], _ statement: SharedStatement) {
-        own().named[name] = Definition(statement: statement, name: bytes)
+        let storage = own()
+        storage.count += 1
+        storage.named[name] = Definition(statement: statement, name: bytes, number: storage.count)
     }
 
     /// The unnamed statement of a Parse that is sent: it ends the one before, whatever comes of it.

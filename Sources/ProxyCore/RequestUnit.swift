@@ -217,6 +217,8 @@ package struct RequestUnitReader: Sendable {
             operations.append(
                 StatementOperation(kind: .parseUnseen, statement: statement, name: name, message: message)
             )
+            unit.effect = max(unit.effect, .sessionState)
+            return
         default:
             break
         }

@@ -33,18 +33,45 @@ package struct StateProbe: Sendable {
 
     /// - Parameter names: settings that `pg_settings` does not show, to be asked for by name.
     package static func query(names: [String]) -> [UInt8] {
+        var writer = MessageWriter()
+        writer.message(.query) {
+            $0.raw(sql(names: names))
+            $0.byte(0)
+        }
+        return writer.bytes
+    }
+
+    /// As `query`, by messages that leave the unnamed statement and portal alone.
+    package static func extendedQuery(names: [String]) -> [UInt8] {
+        var writer = MessageWriter()
+        let name = Array("slipstream: state".utf8) + [0]
+        writer.message(.parse) {
+            $0.raw(name)
+            $0.raw(sql(names: names))
+            for _ in 0..<3 { $0.byte(0) }
+        }
+        writer.message(.bind) {
+            $0.raw(name)
+            $0.raw(name)
+            for _ in 0..<6 { $0.byte(0) }
+        }
+        writer.message(.execute) {
+            $0.raw(name)
+            $0.int32(0)
+        }
+        writer.closeStatement(Array(name.dropLast()))
+        writer.sync()
+        return writer.bytes
+    }
+
+    private static func sql(names: [String]) -> [UInt8] {
         var sql = Array(fixed.utf8)
         for name in names {
             let name = SessionSettings.literal(Array(name.utf8))
             sql += Array("\nUNION ALL SELECT 's', ".utf8) + name
             sql += Array(", pg_catalog.current_setting(".utf8) + name + Array(", true)".utf8)
         }
-        var writer = MessageWriter()
-        writer.message(.query) {
-            $0.raw(sql)
-            $0.byte(0)
-        }
-        return writer.bytes
+        return sql
     }
 
     /// Rows of a kind, a name and a value.

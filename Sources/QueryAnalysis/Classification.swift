@@ -40,7 +40,7 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
 
     /// Names prepared statements in SQL (EXECUTE, DEALLOCATE, PREPARE) or lists them.
     package static let namesStatements = StatementTraits(rawValue: 1)
-    /// Asks for what the session last took from a sequence.
+    /// Asks for what the session last took from a sequence, or defines what does.
     package static let asksSequence = StatementTraits(rawValue: 2)
     /// Makes, drops or alters a database, in which then nobody may be connected.
     package static let changesDatabases = StatementTraits(rawValue: 4)

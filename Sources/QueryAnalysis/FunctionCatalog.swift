@@ -26,15 +26,16 @@ package struct FunctionCatalog: Sendable, Equatable {
         let entries: [String: Entry]
         /// The ``nameShape(length:first:last:)``s of the users' volatile functions, as a set of bits.
         let volatileShapes: UInt64
-
         let leavesState: Bool
+        let asksSequences: Bool
 
-        static let empty = Table([:], volatileShapes: 0, leavesState: false)
+        static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false)
 
-        init(_ entries: [String: Entry], volatileShapes: UInt64, leavesState: Bool) {
+        init(_ entries: [String: Entry], volatileShapes: UInt64, leavesState: Bool, asksSequences: Bool) {
             self.entries = entries
             self.volatileShapes = volatileShapes
             self.leavesState = leavesState
+            self.asksSequences = asksSequences
         }
     }
 
@@ -46,9 +47,11 @@ package struct FunctionCatalog: Sendable, Equatable {
     /// - Parameters:
     ///   - functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
     ///   - leavesState: a function of the users may leave state in the session.
+    ///   - asksSequences: something in the database (code, a default, a view) asks for the last values of sequences.
     package init(
         _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
-        leavesState: Bool = false
+        leavesState: Bool = false,
+        asksSequences: Bool = false
     ) {
         var entries: [String: Entry] = [:]
         var volatileShapes: UInt64 = 0
@@ -63,7 +66,12 @@ package struct FunctionCatalog: Sendable, Equatable {
                 volatileShapes |= 1 << nameShape(length: name.utf8.count, first: first, last: last)
             }
         }
-        table = Table(entries, volatileShapes: volatileShapes, leavesState: leavesState)
+        table = Table(
+            entries,
+            volatileShapes: volatileShapes,
+            leavesState: leavesState,
+            asksSequences: asksSequences
+        )
     }
 
     /// As the other, of functions that are all the users'.
@@ -80,11 +88,14 @@ package struct FunctionCatalog: Sendable, Equatable {
 
     package static func == (left: FunctionCatalog, right: FunctionCatalog) -> Bool {
         left.table === right.table
-            || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState)
+            || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState
+                && left.table.asksSequences == right.table.asksSequences)
     }
 
     /// A write may leave state in the session that its text does not tell: by a trigger, say.
     package var leavesState: Bool { table.leavesState }
+    /// Something in the database (code, a default, a view) asks for the last values of sequences.
+    package var asksSequences: Bool { table.asksSequences }
 
     package var isEmpty: Bool { table.entries.isEmpty }
 

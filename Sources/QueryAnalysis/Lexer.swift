@@ -103,6 +103,15 @@ struct Lexer {
         return true
     }
 
+    /// Whether a token's text contains this one, which is lower-case ASCII, whatever the case of the token.
+    func contains(_ token: Token, _ expected: StaticString) -> Bool {
+        let (count, bytes) = (expected.utf8CodeUnitCount, expected.utf8Start)
+        guard token.range.count >= count else { return false }
+        return (token.range.lowerBound...token.range.upperBound - count).contains { start in
+            (0..<count).allSatisfy { foldCase(text[start + $0]) == bytes[$0] }
+        }
+    }
+
     /// The name as the server's catalogs spell it: folded to lower case unless it is quoted.
     func name(_ token: Token) -> String {
         let fold = token.kind == .word

@@ -93,7 +93,9 @@ extension StatementClassifier {
             case .comma: step(&scan, .comma)
             case .dot: step(&scan, .dot)
             case .typecast: step(&scan, .typecast)
-            case .string: step(&scan, .string)
+            case .string:
+                if !scan.countsCalls { noteSequence(in: current) }
+                step(&scan, .string)
             case .number, .parameter, .symbol: step(&scan, .other)
             }
         }
@@ -226,7 +228,21 @@ extension StatementClassifier {
             if scan.countsCalls, scan.previous == .dot, token.kind != .dot { checkAttribute(name) }
             return
         }
-        if scan.countsCalls, isCall(name, scan) { call(name, scan) }
+        if scan.countsCalls {
+            if isCall(name, scan) { call(name, scan) }
+        } else {
+            noteSequence(name)
+        }
+    }
+
+    /// What is defined may ask for the last value of a sequence when it is used: a default, a view, a rule.
+    private mutating func noteSequence(_ name: Token) {
+        if lexer.matches(name, "currval") || lexer.matches(name, "lastval") { traits.insert(.asksSequence) }
+    }
+
+    /// Likewise code, which stands in a string.
+    mutating func noteSequence(in string: Token) {
+        if lexer.contains(string, "currval") || lexer.contains(string, "lastval") { traits.insert(.asksSequence) }
     }
 
     /// Whether parentheses after this name are those of a call, and not of a list of columns or a type modifier.

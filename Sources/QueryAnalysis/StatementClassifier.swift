@@ -113,7 +113,8 @@ struct StatementClassifier {
             if lexer.matches(token, "execute") || lexer.matches(token, "do") || lexer.matches(token, "call") {
                 traits.insert(.mayTakeFromSequence)
             }
-            if lexer.matches(token, "execute") || lexer.matches(token, "deallocate") {
+            if lexer.matches(token, "do") { noteCode() }
+            if lexer.matches(token, "execute") || (lexer.matches(token, "deallocate") && !endsAllStatements()) {
                 traits.insert(.namesStatements)
             } else if lexer.matches(token, "load") {
                 traits.insert(.cannotBeDiscarded)
@@ -134,6 +135,24 @@ struct StatementClassifier {
     private mutating func simple(_ effect: StatementEffect, _ reason: @autoclosure () -> String) {
         raise(to: effect, reason())
         skipToEnd()
+    }
+
+    /// Whether this DEALLOCATE names none, but ALL. Drivers say it after a rollback.
+    private func endsAllStatements() -> Bool {
+        var (lexer, name) = (lexer, following())
+        if lexer.matches(name, "prepare") {
+            _ = lexer.next()
+            name = lexer.next()
+        }
+        return name.keyword == .all
+    }
+
+    /// The code of DO.
+    private mutating func noteCode() {
+        while !isAtEnd {
+            if token.kind == .string { noteSequence(in: token) }
+            advance()
+        }
     }
 
     private mutating func query() {

@@ -242,7 +242,8 @@ struct RequestUnitTests {
     func oversizedParse(text: String) {
         let message = Frontend.parse(text, "SELECT 1")
         let read = readOversized(Array(message.dropLast(4)))
-        #expect(read.unit.isOpaque && read.unit.executes == .sessionState && read.unit.binds == 0)
+        #expect(read.unit.isOpaque && read.unit.effect == .sessionState)
+        #expect(read.unit.executes == .empty && read.unit.binds == 0, "it executes nothing")
         #expect(read.operations.map(\.kind) == [.parseUnseen])
         #expect(read.operations.first?.statement == name(text))
         #expect(read.operations.first?.message == 0..<message.count)

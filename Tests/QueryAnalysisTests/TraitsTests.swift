@@ -7,7 +7,8 @@ struct TraitsTests {
         "What names prepared statements in SQL, or lists them, is noticed",
         arguments: [
             "prepare a as select 1", "prepare transaction as select 1", "execute a", "EXECUTE a(1)", "deallocate a",
-            "deallocate all", "explain execute a", "explain analyze execute a", "create table t as execute a",
+            "deallocate prepare a", "deallocate \"all\"", "explain execute a", "explain analyze execute a",
+            "create table t as execute a",
             "create temp table t as execute a", "select * from pg_prepared_statements",
             "select name from pg_catalog.pg_prepared_statements", "select 1; deallocate a", "begin; execute a; commit",
             "select * from pg_prepared_statement()",
@@ -24,6 +25,20 @@ struct TraitsTests {
         ]
     )
     func asksSequence(_ sql: String) { #expect(traits(sql) == .asksSequence) }
+
+    @Test(
+        "What asks for it when it is used is noticed where it is defined",
+        arguments: [
+            "create table t (a int default nextval('s'), b int default -1 * currval('s'))",
+            "create table t (b int default pg_catalog.currval('s'))", "alter table t alter a set default lastval()",
+            "create view v as select CURRVAL('s') as a", "create rule r as on insert to t do also select lastval()",
+            "create function f() returns bigint language sql begin atomic; select lastval(); end",
+            "create function f() returns bigint language sql as 'select lastval()'",
+            "create or replace function f() returns bigint language plpgsql as $$begin return CurrVal('s'); end$$",
+            "do $$begin perform lastval(); end$$", "do language plpgsql 'begin perform currval(''s''); end'",
+        ]
+    )
+    func definesWhatAsksSequence(_ sql: String) { #expect(traits(sql) == .asksSequence) }
 
     @Test(
         "What makes, drops or alters a database is noticed",
@@ -67,8 +82,10 @@ struct TraitsTests {
         arguments: [
             "", "select 1", "insert into t values (nextval('s'))", "prepare transaction 'x'", "commit prepared 'x'",
             "create table database (a int)", "drop table database", "select 'deallocate a'", "select 1 -- lastval()",
-            "set a = 1", "discard all", "select execute, load from t", "create schema s", "create table prepare ()",
-            "select \"seed\" from t", "alter table t add a int",
+            "set a = 1", "discard all", "deallocate all", "DEALLOCATE PREPARE ALL", "select execute, load from t",
+            "create schema s", "create table prepare ()",
+            "select \"seed\" from t", "alter table t add a int", "create table t (currval int, lastval int)",
+            "select 'lastval()'", "create function f() returns int language sql as 'select 1'",
         ]
     )
     func none(_ sql: String) { #expect(traits(sql) == []) }

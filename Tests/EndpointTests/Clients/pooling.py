@@ -10,12 +10,14 @@ In pooling_protocol.py: what depends on messages, and queues.
 """
 
 import contextlib
+import pathlib
 import threading
+import time
 
 import twins  # first: it decides where the endpoint is
 from twins import SUPERUSER, THROUGH, TwinsTestCase
 
-from endpoint import connect, direct, main, value
+from endpoint import PID, connect, direct, eventually, main, value
 
 # In a transaction, so that it is the primary that tells.
 SETTINGS = """
@@ -429,6 +431,54 @@ def hide(test, everything, leave, show):
     for failure in failures:
         raise failure
     test.client().do(*everything)
+
+    def test_a_default_that_asks_for_the_last_value(self):
+        """Whoever made it, on whichever worker or before: no text tells any more that the default asks."""
+        made = "CREATE SEQUENCE s; CREATE TABLE t (a int DEFAULT nextval('s'), b int DEFAULT -currval('s'))"
+        for maker in ("the first client", "one who was there before"):
+            name = f"pooling_defaults_{time.time_ns()}"  # of which nobody knows anything
+            with self.subTest(maker), direct() as superuser:
+                superuser.execute(f"CREATE DATABASE {name} OWNER app")
+                if maker == "one who was there before":
+                    with direct(dbname=name, user="app") as before:
+                        before.execute(made)
+                by_worker = self.client_of_each_worker(name)
+                try:
+                    if maker == "the first client":
+                        by_worker[0].execute(made)
+                    for client in by_worker:
+                        self.ask_by_default(client, name)
+                finally:
+                    for client in by_worker:
+                        client.close()
+                    superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def client_of_each_worker(self, name):
+        workers = sum(
+            thread.read_text().startswith("worker ") for thread in pathlib.Path(f"/proc/{PID}/task").glob("*/comm"))
+        found = {}
+
+        def arrived():
+            client = connect(dbname=name)
+            if found.setdefault(client.info.backend_pid % 64, client) is not client:
+                client.close()
+            return len(found) == workers
+
+        eventually("every worker has a client", arrived)
+        return list(found.values())
+
+    def ask_by_default(self, first, name):
+        number = value(first, "INSERT INTO t DEFAULT VALUES RETURNING a")
+        with connect(dbname=name) as second:
+            # It waits for the first, which keeps the connection.
+            meanwhile = threading.Thread(target=lambda: second.execute("INSERT INTO t DEFAULT VALUES"))
+            meanwhile.start()
+            meanwhile.join(0.3)
+            try:
+                self.assertEqual(value(first, "INSERT INTO t (a) VALUES (0) RETURNING b"), -number)
+            finally:
+                first.close()
+                meanwhile.join()
 
 
 def hidden_test(everything, case):

@@ -117,6 +117,16 @@ case("a name that a large unit prepares",
      say(parse("n", "SELECT 3 --" + LARGE) + SYNC), run("n"), run("n"),
      say(close_statement("n") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"), run("n"))
 
+for length in (70_000, 650_000):
+    case(f"a large unnamed statement in units of their own {length}", *[
+        say(parse("", "SELECT 3 --" + "x" * length) + SYNC), say(describe_statement("") + SYNC), run(""), run("")] * 2)
+for count in (20_000, 60_000):
+    placeholders = ",".join(f"${number}" for number in range(1, count + 1))
+    case(f"many parameters {count}",
+         say(message(b"P", b"\0SELECT 1 WHERE 1 IN (" + placeholders.encode() + b")\0"
+                     + struct.pack("!h", count - 65536 if count > 32767 else count)
+                     + struct.pack("!i", 23) * count) + SYNC),
+         say(describe_statement("") + SYNC), say(bind("", "", *[b"1"] * 10) + SYNC), ALIVE)
 case("a name that a large unit prepares a second time",
      say(parse("n", "SELECT 3") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"),
      say(parse("n", "SELECT 5 --" + LARGE) + SYNC), run("n"))
@@ -169,6 +179,28 @@ case("DEALLOCATE ALL and DISCARD ALL",
      say(parse("s", "SELECT 3") + SYNC), *[run("s")] * 3)
 case("DEALLOCATE by extended messages", say(parse("s", "SELECT 1") + SYNC), say(once("DEALLOCATE s") + SYNC),
      *[run("s")] * 3, say(parse("s", "SELECT 2") + SYNC), *[run("s")] * 3)
+MINE = say(query("CREATE TABLE mine (a int)"))
+DROP_MINE = say(query("DROP TABLE IF EXISTS mine"))
+for name, statement in {
+    "DEALLOCATE ALL": query("DEALLOCATE ALL"), "DEALLOCATE": query("DEALLOCATE s"),
+    "EXECUTE": query("EXECUTE s"), "EXECUTE by extended messages": once("EXECUTE s") + SYNC,
+    "pg_prepared_statements": query("SELECT name FROM pg_prepared_statements ORDER BY name"),
+}.items():
+    case(f"{name} in a transaction, beside a statement whose table was dropped in it", MINE,
+         say(parse("m", "SELECT * FROM mine") + SYNC), say(parse("s", "SELECT 1") + SYNC), say(query("BEGIN")),
+         say(query("INSERT INTO mine VALUES (1)")), say(query("DROP TABLE mine")), say(statement), say(statement),
+         say(query("SAVEPOINT slipstream")), run("s"), say(query("ROLLBACK TO slipstream")), say(query("COMMIT")),
+         run("s"), DROP_MINE)
+case("statements in the order in which they were prepared",
+     *[say(parse(f"s{number * 7 % 10}", f"SELECT {number}") + SYNC) for number in range(10)],
+     *[say(query("SELECT name, statement FROM pg_prepared_statements ORDER BY prepare_time"))] * 2,
+     say(close_statement("s7") + parse("s7", "SELECT 'last'") + SYNC), say(query("BEGIN")),
+     say(query("SELECT name, statement FROM pg_prepared_statements ORDER BY prepare_time")), say(query("ROLLBACK")))
+for statement in ("SELECT set_config('work_mem', '97MB', false)", "SET work_mem = '97MB'", "SELECT 1"):
+    case(f"an unnamed statement is used again {statement}", say(once(statement) + SYNC), run(""), run(""),
+         say(query("BEGIN")), say(once(statement) + SYNC), run(""), say(query("COMMIT")), run(""))
+case("an unnamed statement that sets is used again",
+     *[say(once("SELECT set_config('work_mem', '97MB', false)") + SYNC), *[run("")] * 3] * 2)
 case("PREPARE, then Bind", say(query("PREPARE s AS SELECT 1")), *[run("s")] * 4, say(parse("s", "SELECT 2") + SYNC),
      say(close_statement("s") + SYNC), say(query("EXECUTE s")))
 case("Parse, then EXECUTE", say(parse("s", "SELECT 1") + SYNC), *[say(query("EXECUTE s"))] * 4)
@@ -217,6 +249,15 @@ case("a cursor beyond its transaction",
 case("several Syncs at once", say(SYNC * 5, count=5), say(SYNC + query("SELECT 1") + SYNC, count=3),
      say(SYNC + once("SELECT 1") + SYNC + SYNC, count=3))
 case("Flush without anything to answer", say(FLUSH * 3 + SYNC + FLUSH + SYNC + FLUSH, count=2), ALIVE)
+UNFINISHED = once("INSERT INTO kept VALUES (811)") + once("SELECT 1/0") + once("INSERT INTO kept VALUES (812)")
+case("an error without Sync or Flush", say(UNFINISHED, until=b"E"), say(SYNC), ALIVE, COUNT)
+case("an error without Sync or Flush, and more", say(UNFINISHED, until=b"E"), say(once("SELECT 1") + SYNC), ALIVE, COUNT)
+case("an error without Sync or Flush, in a transaction", say(query("BEGIN")), say(UNFINISHED, until=b"E"),
+     say(once("SELECT 1") + SYNC), ALIVE, say(query("ROLLBACK")), COUNT)
+case("an error without Sync behind Flush", say(once("SELECT 1") + FLUSH, until=b"C"), say(UNFINISHED, until=b"E"),
+     say(SYNC), ALIVE, COUNT)
+case("an error of a named statement without Sync or Flush", say(parse("s", "SELECT 7 / (n - $1::int) FROM kept WHERE n = 3") + SYNC),
+     *[say(bind("", "s", b"1") + execute() + bind("", "s", b"3") + execute(), until=b"E"), say(SYNC)] * 3)
 case("Flush, then the rest", say(once("SELECT 1") + FLUSH, until=b"C"), say(once("SELECT 2") + SYNC), ALIVE)
 case("Flush, then Parse in the rest", say(parse("", "SELECT 1") + bind("", "") + execute() + FLUSH, until=b"C"),
      say(parse("", "SELECT 2") + bind("", "") + execute() + SYNC), ALIVE)
