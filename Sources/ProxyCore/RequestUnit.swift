@@ -298,6 +298,8 @@ package struct RequestUnitReader: Sendable {
             return
         }
         unit.effect = max(unit.effect, verdict.effect)
+        // What EXECUTE returns is told by the statement that it names.
+        unit.traits.formUnion(verdict.traits.intersection(.namesStatements))
         guard kind == .bind else { return }
         unit.execute(verdict.effect)
         unit.traits.formUnion(verdict.traits)

@@ -282,7 +282,6 @@ class Messages(ProtocolTestCase):
         for pair in (a, b):
             pair.say(execute("p", 3) + SYNC)
 
-    @unittest.expectedFailure  # A unit is sent when its Sync or Flush has come: the endpoint waits for it.
     def test_an_error_needs_no_flush(self):
         """PostgreSQL sends one at once, and whoever sends without Sync or Flush may wait for it (psycopg's tests do)."""
         a, b = self.pair(), self.pair()

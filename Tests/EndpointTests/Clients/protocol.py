@@ -204,6 +204,9 @@ case("an unnamed statement that sets is used again",
 case("PREPARE, then Bind", say(query("PREPARE s AS SELECT 1")), *[run("s")] * 4, say(parse("s", "SELECT 2") + SYNC),
      say(close_statement("s") + SYNC), say(query("EXECUTE s")))
 case("Parse, then EXECUTE", say(parse("s", "SELECT 1") + SYNC), *[say(query("EXECUTE s"))] * 4)
+case("Parse, then EXECUTE described before it is bound", say(parse("s", "SELECT 1, 'two'") + SYNC),
+     *[say(parse("e", "EXECUTE s") + describe_statement("e") + FLUSH, until=b"Tn"), run("e"),
+       say(describe_statement("e") + SYNC), say(close_statement("e") + SYNC)] * 3)
 case("an unnamed statement ends with a simple query",
      *[say(parse("", "SELECT 'old'") + SYNC), say(query("SELECT 1")), run("")] * 3)
 case("an unnamed statement that writes ends with a simple query",
