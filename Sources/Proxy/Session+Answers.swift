@@ -359,7 +359,6 @@ extension Session {
         if case .session = mode {
             isSticky = isSticky || transaction.mayLeaveState
             transaction.mayLeaveState = false
-            home = server
         } else if transaction.mayLeaveState {
             guard server.isQuiet else { return }
             let names = transaction.names.union(settings.customNames).sorted()
@@ -368,11 +367,19 @@ extension Session {
             probedAt = worker.now
             server.ask(names: names)
             return
-        } else if isSticky || hasUnseenNames || server.unseenUnnamedOf == serial
-            || (server.sequenceUser == serial && functions?.asksSequences == true)
-        {
+        }
+        keepOrGiveBack(server)
+    }
+
+    /// It is known what the session holds on the primary's connection.
+    func keepOrGiveBack(_ server: ServerConnection) {
+        let asksSequences = functions?.asksSequences == true
+        let mustKeep = isSticky || hasUnseenNames || server.unseenUnnamedOf == serial
+        if case .session = mode {
             home = server
-        } else if home != nil {
+        } else if mustKeep || (server.sequenceUser == serial && asksSequences) {
+            home = server
+        } else {
             home = nil
         }
         self.server = nil

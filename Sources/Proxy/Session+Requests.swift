@@ -396,7 +396,8 @@ extension Session {
 
     /// A connection of this session has nothing more under way.
     func serverIsQuiet(_ server: ServerConnection) {
-        if server.probe != nil { probed(server) }
+        let wasProbed = server.probe != nil
+        if wasProbed { probed(server) }
         if let error = server.replayError, current != nil, phase == .waiting {
             server.replayError = nil
             self.server = nil
@@ -415,6 +416,8 @@ extension Session {
             if phase == .idle { settle() }
             return
         }
+        // The next unit has come meanwhile, but others may have waited for the connection longer.
+        if wasProbed, status == .idle, self.server === server { keepOrGiveBack(server) }
         choose()
         advance()
     }

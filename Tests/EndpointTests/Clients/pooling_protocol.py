@@ -487,10 +487,13 @@ class Queues(ProtocolTestCase):
         """Much more than there are connections; nobody is forgotten, and nobody is preferred."""
         done, failures, when_one_had_done = [0] * self.CLIENTS, [], []
         rounds = 20
+        # Whoever logs in late has not been kept waiting.
+        everybody = threading.Barrier(self.CLIENTS, timeout=60)
 
         def work(number):
             try:
                 with connect(dbname=THROUGH) as client:
+                    everybody.wait()
                     for round in range(rounds):
                         with client.transaction():
                             self.assertEqual(value(client, "SELECT %s::int", round), round)

@@ -112,7 +112,7 @@ extension FuzzTarget {
     /// A client that knows the password, some of whose bytes are changed: then it may not come in.
     private static func checkExchange(_ changes: ChangedBytes, bindsChannel: Bool) throws(Violation) {
         var changes = changes
-        var login = ClientLogin(policy: LoginPolicy(rules: rules(.scramSHA256)))
+        let login = ClientLogin(policy: LoginPolicy(rules: rules(.scramSHA256)))
         if bindsChannel { login.secured(ClientTransport(isEncrypted: true, channelBinding: channel)) }
         guard case .lookUpVerifier = login.received(startup.span.bytes),
             case .ask = login.verifierFound(RolePassword(text: verifier.text), secret: [1], random: random)
@@ -210,7 +210,7 @@ private struct ClientTrace: Equatable {
     init(_ bytes: [UInt8], cut: Int, _ options: UInt8) throws(Violation) {
         let methods = HostBasedRule.Method.allCases
         let method = methods[Int(options >> 1 & 7) % methods.count]
-        var login = ClientLogin(policy: LoginPolicy(rules: FuzzTarget.rules(method)))
+        let login = ClientLogin(policy: LoginPolicy(rules: FuzzTarget.rules(method)))
         login.encryption = [.none, .offered, .required, .none][Int(options >> 4 & 3)]
         // Nobody can have the password: that of an unknown role, or a verifier whose password is not in the input.
         let stored = options & 0x40 != 0 && method == .scramSHA256 ? FuzzTarget.verifier.text : nil
