@@ -119,6 +119,7 @@ final class Worker: @unchecked Sendable {
     func run(kind: Reactor.Kind) throws(ReactorError) {
         reactor = try Reactor(kind: kind)
         reactor.nameThread("worker \(number)")
+        reactor.askForLongTurns()
         mailbox.setWaker(reactor.waker)
         tick()
         for index in listeners.indices { accept(on: index) }

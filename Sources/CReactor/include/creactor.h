@@ -49,4 +49,5 @@ int creactor_epoll_wait(int epoll, struct creactor_event *out, int capacity, int
 
 int creactor_eventfd(void);
 void creactor_name_thread(const char *name);
+void creactor_ask_for_slice(uint64_t nanoseconds);
 int creactor_accept(int fd);
