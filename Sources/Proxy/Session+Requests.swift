@@ -516,6 +516,9 @@ extension Session {
             }
             unit.execute(.sessionState)
             unit.isSimpleQuery = type == FrontendMessage.query.rawValue
+            if unit.isSimpleQuery, let functions {
+                unit.traits = RequestUnitReader.traits(ofBeginning: bytes, functions: functions.catalog)
+            }
             passThrough = PassThrough(ending: .message)
         } else {
             requests.readOversized(bytes, into: &unit, statements: statements)

@@ -225,6 +225,11 @@ package struct RequestUnitReader: Sendable {
         unit.execute(.sessionState)
     }
 
+    /// What the beginning of a query, which is longer than what can be read of it, tells of the whole.
+    package static func traits(ofBeginning bytes: RawSpan, functions: borrowing FunctionCatalog) -> StatementTraits {
+        verdict(on: bytes.extracting(MessageHeader.size..<bytes.byteCount), functions: functions).traits
+    }
+
     // MARK: - One message
 
     private func finish(_ unit: inout RequestUnit, length: Int, ending: RequestUnit.Ending) -> OnBytes {

@@ -127,6 +127,8 @@ for count in (20_000, 60_000):
                      + struct.pack("!h", count - 65536 if count > 32767 else count)
                      + struct.pack("!i", 23) * count) + SYNC),
          say(describe_statement("") + SYNC), say(bind("", "", *[b"1"] * 10) + SYNC), ALIVE)
+case("statements named by a large query", say(parse("n", "SELECT 3") + parse("m", "SELECT 4") + SYNC),
+     say(query("DEALLOCATE n --" + LARGE)), run("n"), run("m"), say(query("EXECUTE m --" + LARGE)), run("m"))
 case("a name that a large unit prepares a second time",
      say(parse("n", "SELECT 3") + parse("n", "SELECT 4 --" + LARGE) + SYNC), run("n"),
      say(parse("n", "SELECT 5 --" + LARGE) + SYNC), run("n"))
