@@ -144,6 +144,14 @@ extension MessageWriter {
         message(.sync) { _ in }
     }
 
+    /// A Parse of nothing: it takes the name, or is refused because the name is taken.
+    package mutating func parseNothing(as name: [UInt8]) {
+        message(.parse) {
+            $0.raw(name)
+            for _ in 0..<4 { $0.byte(0) }
+        }
+    }
+
     /// Close of a prepared statement.
     package mutating func closeStatement(_ name: [UInt8]) {
         message(.close) {

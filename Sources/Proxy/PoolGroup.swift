@@ -62,14 +62,8 @@ final class PoolGroup {
 
     private func sweep() {
         guard profiles.count + settings.count >= sweepsAt else { return }
-        for key in Array(profiles.keys) {
-            guard var value = profiles.removeValue(forKey: key) else { continue }
-            if !isKnownUniquelyReferenced(&value) { profiles[key] = value }
-        }
-        for key in Array(settings.keys) {
-            guard var value = settings.removeValue(forKey: key) else { continue }
-            if !isKnownUniquelyReferenced(&value) { settings[key] = value }
-        }
+        profiles.removeUnshared()
+        settings.removeUnshared()
         sweepsAt = max(64, 2 * (profiles.count + settings.count))
     }
 

@@ -373,15 +373,9 @@ extension Session {
 
     /// It is known what the session holds on the primary's connection.
     func keepOrGiveBack(_ server: ServerConnection) {
-        let asksSequences = functions?.asksSequences == true
-        let mustKeep = isSticky || hasUnseenNames || server.unseenUnnamedOf == serial
-        if case .session = mode {
-            home = server
-        } else if mustKeep || (server.sequenceUser == serial && asksSequences) {
-            home = server
-        } else {
-            home = nil
-        }
+        let mayBeAsked = server.sequenceUser == serial && functions?.asksSequences == true
+        let mustKeep = isSticky || hasUnseenNames || server.unseenUnnamedOf == serial || mayBeAsked
+        home = mustKeep || mode == .session ? server : nil
         self.server = nil
         if server !== home { giveBack(server) }
     }

@@ -371,12 +371,7 @@ extension Session {
             add { definition.statement.appendParse(as: definition.name, to: &$0) }
             undo("ROLLBACK TO slipstream")
             // One that cannot be prepared any more has its name still.
-            add { writer in
-                writer.message(.parse) {
-                    $0.raw(definition.name)
-                    for _ in 0..<4 { $0.byte(0) }
-                }
-            }
+            add { $0.parseNothing(as: definition.name) }
             undo("ROLLBACK TO slipstream")
             server.clientNames.append(definition.name)
         }

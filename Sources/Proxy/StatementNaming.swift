@@ -151,10 +151,7 @@ struct StatementNaming {
         if server.hasNamed(bytes) { return true }
         guard definition(of: name, session, server) != nil else { return false }
         // The name has to be there for that.
-        writer.message(.parse) {
-            $0.raw(bytes)
-            for _ in 0..<4 { $0.byte(0) }
-        }
+        writer.parseNothing(as: bytes)
         server.pending.append(.injectedRefusal(bytes))
         return true
     }

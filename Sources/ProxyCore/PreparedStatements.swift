@@ -111,10 +111,7 @@ package struct SharedStatements: Sendable {
 
     /// Forgets those that no session and no server connection has.
     private mutating func sweep() {
-        for key in Array(table.keys) {
-            guard var statement = table.removeValue(forKey: key) else { continue }
-            if !isKnownUniquelyReferenced(&statement) { table[key] = statement }
-        }
+        table.removeUnshared()
         sweepsAt = max(1_024, table.count * 2)
     }
 
