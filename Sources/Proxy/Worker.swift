@@ -50,6 +50,7 @@ final class Worker: @unchecked Sendable {
     private(set) var now = MonotonicTime.distantPast
     private(set) var topology: Topology
     private var readers: SmoothWeightedRoundRobin
+    private var secondChoices: WeightedRandom
     private(set) var standbys: UInt64 = 0
     /// The primary, while it is up.
     private(set) var writer: NodeID?
@@ -110,6 +111,7 @@ final class Worker: @unchecked Sendable {
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
         readers = SmoothWeightedRoundRobin(weights: topology.nodes.map(\.weight))
+        secondChoices = WeightedRandom(weights: readers.weights)
         noteRoles()
     }
 
@@ -239,6 +241,7 @@ final class Worker: @unchecked Sendable {
         guard new.version >= topology.version else { return }
         if new.nodes.map(\.weight) != topology.nodes.map(\.weight) {
             readers = SmoothWeightedRoundRobin(weights: new.nodes.map(\.weight))
+            secondChoices = WeightedRandom(weights: readers.weights)
         }
         topology = new
         noteRoles()
@@ -349,13 +352,14 @@ final class Worker: @unchecked Sendable {
 
     // MARK: - Nodes
 
-    /// The next node for a read, by weight among those that serve reads.
+    /// The next node for a read, by weight among those that serve reads and were not tried.
     func chooseReader(except tried: UInt64) -> NodeID? {
         let candidates = readable & ~tried
-        return readers.next { index in
+        func isEligible(_ index: Int) -> Bool {
             candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
         }
-        .map { NodeID($0) }
+        let index = tried == 0 ? readers.next(where: isEligible) : secondChoices.next(where: isEligible)
+        return index.map { NodeID($0) }
     }
 
     func name(of node: NodeID) -> String { topology[node].name }
