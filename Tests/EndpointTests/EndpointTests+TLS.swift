@@ -9,6 +9,28 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    /// More clients than connections work on two workers meanwhile: none of them may notice.
+    @Test func badInputOverTLSUnderLoad() async throws {
+        let cluster = try await Clusters.configured(.auto, "default_pool_size: 4\n", isEncrypted: true)
+        // Gives the nodes their certificates, too.
+        try await cluster.python("tls", "Modes.test_without_tls_as_before")
+        let script = cluster.scratch + "/load.sql"
+        try "SELECT 1;\nSELECT txid_current();\n".write(toFile: script, atomically: true, encoding: .utf8)
+        let load = try cluster.start(
+            "pgbench",
+            "--no-vacuum",
+            "--client=32",
+            "--rate=1000",
+            "--time=100000",
+            "--file=" + script
+        )
+        try await cluster.python("bad_input_over_tls")
+        #expect(kill(load.processIdentifier, SIGKILL) == 0)
+        let outcome = await load.wait()
+        #expect(outcome.status == -SIGKILL && outcome.errors.isEmpty, "\(outcome.text)")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
     @Test(arguments: Backend.allCases) func psqlOverTLS(_ backend: Backend) async throws {
         let cluster = try await Clusters.cluster(backend, isEncrypted: true)
         // The nodes got their certificates from the test above; whichever comes first, they have to be there.

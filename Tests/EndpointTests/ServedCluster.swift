@@ -188,12 +188,17 @@ actor Clusters {
     }
 
     /// A cluster with a configuration of its own, for one test.
-    static func configured(_ backend: Backend, _ configuration: String) async throws -> ServedCluster {
+    static func configured(
+        _ backend: Backend,
+        _ configuration: String,
+        isEncrypted: Bool = false
+    ) async throws -> ServedCluster {
         let clusters = try #require(current, "the suite has no .clusters trait")
         let scratch = try await clusters.newScratch()
         let file = scratch + "/slipstream.yaml"
         try configuration.write(toFile: file, atomically: true, encoding: .utf8)
-        return try await start(backend, ["--standbys", "1", "--config", file], in: scratch)
+        let certificates = isEncrypted ? try await certificates(in: scratch) : []
+        return try await start(backend, ["--standbys", "1", "--config", file] + certificates, in: scratch)
     }
 
     private func newScratch() throws -> String {

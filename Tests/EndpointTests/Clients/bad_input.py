@@ -12,6 +12,7 @@ import time
 
 from endpoint import (
     HOST,
+    NODES,
     PORT,
     EndpointTestCase,
     connect,
@@ -62,6 +63,10 @@ class Bystander:
 
 
 class BadInput(EndpointTestCase):
+    wire = Wire
+    # Descriptors that others may have opened meanwhile.
+    slack = 4
+
     def setUp(self):
         # What a first client of its kind makes grow is no leak.
         with connect() as connection:
@@ -76,7 +81,7 @@ class BadInput(EndpointTestCase):
 
     def tearDown(self):
         # What was opened for the clients goes with them.
-        eventually("descriptors are given back", lambda: descriptors() <= self.before[0] + 4)
+        eventually("descriptors are given back", lambda: descriptors() <= self.before[0] + self.slack)
         eventually("memory is given back", lambda: resident_bytes() < self.before[1] + 30 * MEGABYTE)
         super().tearDown()
 
@@ -86,29 +91,29 @@ class BadInput(EndpointTestCase):
         generator = random.Random(1)
         with Bystander():
             for size in [1, 3, 4, 7, 8, 9, 100, 1000, 10_000, 100_000] * 20:
-                with Wire() as wire:
+                with self.wire() as wire:
                     self.pour(wire, generator.randbytes(size))
             for size in [5, 100, 5000] * 20:
                 # A plausible length in front, so that what follows is looked at.
-                with Wire() as wire:
+                with self.wire() as wire:
                     self.pour(wire, struct.pack("!ii", size, 196608) + generator.randbytes(size - 8 if size > 8 else 0))
 
     def pour(self, wire, data):
         try:
             wire.send(data)
-            wire.socket.shutdown(socket.SHUT_WR)
+            wire.stop_sending()
             wire.rest()
         except (OSError, struct.error):
             pass
 
     def test_lengths_that_cannot_be(self):
         for length in (0, 1, 4, 7, -1, -(2**31), 2**31 - 1, 10_001, 1_000_000_000):
-            with self.subTest(length), Wire() as wire:
+            with self.subTest(length), self.wire() as wire:
                 wire.send(struct.pack("!ii", length, 196608))
                 answers = wire.rest()
                 self.assertEqual([fields(body)["C"] for kind, body in answers if kind == b"E"], ["08P01"])
         for version in (0, 131072, 262144, 2**31 - 1):
-            with self.subTest(version), Wire() as wire:
+            with self.subTest(version), self.wire() as wire:
                 wire.send(struct.pack("!ii", 8, version))
                 ((kind, body),) = wire.rest()
                 self.assertEqual((kind, fields(body)["C"]), (b"E", "0A000"))
@@ -117,18 +122,18 @@ class BadInput(EndpointTestCase):
         bodies = [b"", b"\0", b"user", b"user\0", b"user\0app", b"user\0app\0", b"user\0app\0database\0\0", b"\0\0\0\0",
                   b"database\0app\0\0", b"user\0\0\0", b"user\0app\0\0garbage"]
         for body in bodies:
-            with self.subTest(body), Wire() as wire:
+            with self.subTest(body), self.wire() as wire:
                 wire.send(struct.pack("!ii", len(body) + 8, 196608) + body)
-                wire.socket.shutdown(socket.SHUT_WR)
+                wire.stop_sending()
                 wire.rest()
 
     def test_what_comes_too_early(self):
         """Bytes behind an SSLRequest may come from somebody in the middle (CVE-2021-23222)."""
-        with Wire() as wire:
+        with self.wire() as wire:
             wire.send(SSL_REQUEST + startup(user="app", database="app"))
             answers = wire.rest()
             self.assertEqual([fields(body)["C"] for _, body in answers], ["08P01"])
-        with Wire() as wire:
+        with self.wire() as wire:
             wire.send(startup(user="app", database="app") + query("SELECT 1"))
             self.assertEqual(wire.read()[0], b"R")
             ((kind, body),) = wire.rest()
@@ -138,14 +143,14 @@ class BadInput(EndpointTestCase):
         for body in (b"", b"\0", b"SCRAM-SHA-256", b"SCRAM-SHA-256\0", b"SCRAM-SHA-256\0\xff\xff\xff\xff",
                      b"SCRAM-SHA-256\0\x7f\xff\xff\xff", b"MD5\0\0\0\0\1x", b"SCRAM-SHA-256\0\0\0\0\4n,,n",
                      b"SCRAM-SHA-256\0\0\0\0\5\0\0\0\0\0", b"x" * 60_000):
-            with self.subTest(body[:40]), Wire() as wire:
+            with self.subTest(body[:40]), self.wire() as wire:
                 wire.send(startup(user="app", database="app"))
                 self.assertEqual(wire.read()[0], b"R")
                 wire.send(message(b"p", body))
                 answers = wire.rest()
                 self.assertEqual([kind for kind, _ in answers], [b"E"])
         for length in (0, 3, -1, 2**31 - 1, 1_000_000_000):
-            with self.subTest(length), Wire() as wire:
+            with self.subTest(length), self.wire() as wire:
                 wire.send(startup(user="app", database="app"))
                 self.assertEqual(wire.read()[0], b"R")
                 wire.send(b"p" + struct.pack("!i", length))
@@ -156,7 +161,7 @@ class BadInput(EndpointTestCase):
         with Bystander():
             wires = []
             for cut in (1, 3, 4, 5, 8, 12, 20):
-                wire = Wire()
+                wire = self.wire()
                 wire.send(startup(user="app", database="app")[:cut])
                 wires.append(wire)
             with connect() as connection:
@@ -175,7 +180,7 @@ class BadInput(EndpointTestCase):
             message(b"p", b"password\0"),
         ]
         for data in broken:
-            with self.subTest(data), Wire() as wire:
+            with self.subTest(data), self.wire() as wire:
                 wire.log_in()
                 wire.send(data)
                 answers = wire.rest()
@@ -186,7 +191,7 @@ class BadInput(EndpointTestCase):
         for data in (message(b"Q", b"SELECT 1"), message(b"Q", b""), message(b"Q", b"SELECT 1\0 behind\0"),
                      message(b"P", b"name"), message(b"P", b""), message(b"B", b"\0"), message(b"D", b""),
                      message(b"E", b""), message(b"C", b"S"), message(b"F", b"\0")):
-            with self.subTest(data), Wire() as wire:
+            with self.subTest(data), self.wire() as wire:
                 wire.log_in()
                 wire.send(data + message(b"S") + query("SELECT 'alive'") + TERMINATE)
                 answers = wire.rest()
@@ -198,7 +203,7 @@ class BadInput(EndpointTestCase):
             wires = []
             for kind in (b"Q", b"P", b"B", b"d", b"F"):
                 for _ in range(10):
-                    wire = Wire().log_in()
+                    wire = self.wire().log_in()
                     wire.send(kind + struct.pack("!i", 1_000_000_000) + b"x" * 1000)
                     wires.append(wire)
             self.assertLess(resident_bytes(), self.before[1] + 60 * MEGABYTE)
@@ -210,7 +215,7 @@ class BadInput(EndpointTestCase):
         kinds = b"QPBDESHCFcdfXp"
         with Bystander():
             for _ in range(150):
-                with Wire() as wire:
+                with self.wire() as wire:
                     wire.log_in()
                     data = b""
                     for _ in range(generator.randrange(1, 20)):
@@ -222,7 +227,7 @@ class BadInput(EndpointTestCase):
                     self.pour(wire, data)
 
     def test_one_byte_at_a_time(self):
-        with Wire(step=1) as wire:
+        with self.wire(step=1) as wire:
             wire.log_in()
             self.assertEqual(wire.ask("SELECT 1, 'two', NULL"), [[b"1", b"two", None]])
             wire.send(
@@ -239,7 +244,7 @@ class BadInput(EndpointTestCase):
             self.assertEqual(wire.rest(), [])
 
     def test_a_reader_of_one_byte_at_a_time(self):
-        with Wire() as wire:
+        with self.wire() as wire:
             wire.log_in()
             wire.send(query("SELECT repeat('x', 100) FROM generate_series(1, 100)"))
             data = b""
@@ -248,7 +253,7 @@ class BadInput(EndpointTestCase):
             self.assertEqual(data.count(b"x" * 100), 100)
 
     def test_a_session_goes_on_after_copy_messages_without_copy(self):
-        with Wire() as wire:
+        with self.wire() as wire:
             wire.log_in()
             wire.send(message(b"d", b"1\n") + message(b"c") + message(b"f", b"no\0") + query("SELECT 5"))
             self.assertEqual([body for kind, body in wire.until() if kind == b"D"], [b"\0\1\0\0\0\0015"])
@@ -315,10 +320,10 @@ class BadInput(EndpointTestCase):
                       in_half_a_huge_message, in_a_statement, in_an_answer, in_a_pipeline, before_its_name]
         with Bystander():
             for situation in situations:
-                for leave in (Wire.close, Wire.reset):
+                for leave in (self.wire.close, self.wire.reset):
                     with self.subTest(f"{situation.__name__}, {leave.__name__}"):
                         for _ in range(5):
-                            wire = Wire()
+                            wire = self.wire()
                             if situation is not before_its_name:
                                 wire.log_in()
                             situation(wire)
@@ -330,7 +335,7 @@ class BadInput(EndpointTestCase):
         with direct(user="app") as past:
             self.assertEqual(past.execute("SELECT n FROM survivor").fetchall(), [(0,)])
             past.execute("DROP TABLE survivor")
-        for node in ("primary", "standby1", "standby2"):
+        for node in NODES:
             with direct(node) as past:
                 # Those that idle belong to the pools.
                 eventually(f"no server process works for them on {node}", lambda: value(

@@ -119,8 +119,8 @@ def context(*, verify=True, protocols=("postgresql",)):
 class SecuredWire(Wire):
     """The protocol by hand, over TLS: after SSLRequest, or `direct`."""
 
-    def __init__(self, *, direct=False, protocols=("postgresql",), request=SSL_REQUEST, maximum=None):
-        super().__init__()
+    def __init__(self, *, direct=False, protocols=("postgresql",), request=SSL_REQUEST, maximum=None, step=None):
+        super().__init__(step)
         made = context(protocols=protocols)
         if maximum:
             made.maximum_version = maximum
@@ -128,6 +128,11 @@ class SecuredWire(Wire):
             self.socket.sendall(request)
             assert self.exactly(1) == b"S"
         self.socket = made.wrap_socket(self.socket, server_hostname="localhost")
+
+    def stop_sending(self):
+        # Says close_notify and waits for the other's; an error only means that there is something to be read before.
+        with contextlib.suppress(ssl.SSLError):
+            self.socket = self.socket.unwrap()
 
 
 class DribblingWire(Wire):

@@ -70,6 +70,9 @@ class Wire:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
+    def stop_sending(self):
+        self.socket.shutdown(socket.SHUT_WR)
+
     def send(self, data):
         if self.step is None:
             self.socket.sendall(data)
