@@ -100,18 +100,13 @@ final class Session: StreamOwner {
     let client: Stream
     let cancelKey: CancelKey
 
-    var phase: Phase = .login
     /// When the phase, or the state of the transaction, last changed.
     var since: MonotonicTime
     var transactionSince: MonotonicTime
     var login: ClientLogin?
-    var isAuthenticated = false
     var profile: PoolGroup.Profile!
     var group: PoolGroup!
     var functions: FunctionsOfDatabase?
-    var mode = PoolMode.transaction
-    /// It counts among the clients of the endpoint.
-    var isCounted = false
 
     var role: String { group?.user ?? login?.role ?? "" }
     var database: String { group?.database ?? login?.database ?? "" }
@@ -137,42 +132,50 @@ final class Session: StreamOwner {
     var server: ServerConnection?
     /// The primary's connection that the session keeps, for what it holds.
     var home: ServerConnection?
-    /// `home` holds what cannot be made again elsewhere.
-    var isSticky = false
-    /// Statements were prepared, on `home`, by messages that were not seen.
-    var hasUnseenNames = false
     /// When it was last asked what `home` holds.
     var probedAt = MonotonicTime.distantPast
     /// The pools it waits for.
     var awaited: Pool?
-    /// As of the last ReadyForQuery.
-    var status = TransactionStatus.idle
     var transaction = TransactionState()
     /// What the primary must be told of a READ ONLY transaction that runs, or ran, on a standby.
     var standbyTransaction: StandbyTransaction?
     /// Query messages to run on the primary before the next unit; the client does not see their answers.
     var prelude: [[UInt8]] = []
+    /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
+    var passThrough: PassThrough?
+    /// How many of the client's bytes waited to be read as a unit when the session was last looked at.
+    var unreadAtLastLook = 0
+    /// Nodes that failed while the session was starting.
+    var startTried: UInt64 = 0
+    /// When waiting for a primary ends.
+    var waitsForPrimaryUntil: MonotonicTime?
+
+    // Side by side, for a session that idles is to be small.
+    var phase: Phase = .login
+    var isAuthenticated = false
+    var mode = PoolMode.transaction
+    /// It counts among the clients of the endpoint.
+    var isCounted = false
+    /// As of the last ReadyForQuery.
+    var status = TransactionStatus.idle
+    /// `home` holds what cannot be made again elsewhere.
+    var isSticky = false
+    /// Statements were prepared, on `home`, by messages that were not seen.
+    var hasUnseenNames = false
     /// The prelude was sent to `server`, and the unit behind it was not.
     var sentPrelude = false
     /// The prelude leaves state on the primary.
     var preludeLeavesState = false
     /// The connection an open transaction ran on is gone; the client does not know yet.
     var lostTransaction = false
-    /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
-    var passThrough: PassThrough?
+    /// Client messages that are passed through go to `server`.
     var passesToServer = false
     /// ReadyForQuery is due behind what is thrown away.
     var throwAwaySaysReady = true
-    /// How many of the client's bytes waited to be read as a unit when the session was last looked at.
-    var unreadAtLastLook = 0
     /// A message to the client was begun and is not complete: nothing else can be said to it.
     var isMidMessage = false
-    /// Nodes that failed while the session was starting.
-    var startTried: UInt64 = 0
     /// The client will send no more; what it has sent is still worked off.
     var clientHasFinished = false
-    /// When waiting for a primary ends.
-    var waitsForPrimaryUntil: MonotonicTime?
 
     init(index: Int, serial: UInt64, worker: Worker, client: Stream) {
         self.index = index

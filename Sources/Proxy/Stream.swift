@@ -57,36 +57,37 @@ final class Stream {
     }
 
     let index: Int
-    let descriptor: Int32
     let reactor: Reactor
     let worker: Worker
     /// Outlives the stream or has closed it: `close` ends the reference.
     private(set) unowned(unsafe) var owner: (any StreamOwner)?
 
     // What is not private belongs to this file and to Stream+Security.
+    var queue: [Send] = []
+    /// From `secure` on: what goes through the socket is ciphertext.
+    var security: StreamSecurity?
+    let descriptor: Int32
+    @Offset private(set) var queueHead: Int
     var input: Input?
     /// Received while `input` was still in use.
     var nextInput: Input?
+    private var current: Send?
     var isReceiving = false
     /// The peer has sent its last byte.
     var hasEnded = false
     private(set) var receivesIntoInput = false
     private var isConnecting = false
-    private var current: Send?
-    var queue: [Send] = []
-    private(set) var queueHead = 0
     private(set) var isClosing = false
     private var closesWhenSent = false
     private var cancelled = false
     private var isForgotten = false
-    /// From `secure` on: what goes through the socket is ciphertext.
-    var security: StreamSecurity?
 
     init(index: Int, descriptor: Int32, worker: Worker) {
         self.index = index
         self.descriptor = descriptor
         self.worker = worker
         self.reactor = worker.reactor
+        _queueHead = Offset(wrappedValue: 0)
     }
 
     func belongs(to owner: any StreamOwner) {

@@ -20,15 +20,15 @@ package struct SessionRoute: Sendable {
         case pinned
     }
 
-    /// How long a session reads from the primary after a write.
-    package let pinTime: Duration
+    /// How long a session reads from the primary after a write. As a `Duration` it would make every session larger.
+    private let pinNanoseconds: Int64
+    package private(set) var pinnedUntil = MonotonicTime.distantPast
     /// The client's encoding lets the lexer see every byte that matters.
     package var hasASCIISafeEncoding = true
-    package private(set) var pinnedUntil = MonotonicTime.distantPast
     private var transactionWrote = false
 
     package init(pinTime: Duration) {
-        self.pinTime = pinTime
+        pinNanoseconds = pinTime.nanoseconds
     }
 
     package func destination(of unit: RequestUnit, now: MonotonicTime) -> Destination {
@@ -57,7 +57,7 @@ package struct SessionRoute: Sendable {
     /// The server's answer is complete.
     package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) {
         guard transactionWrote else { return }
-        pinnedUntil = now + pinTime
+        pinnedUntil = now + .nanoseconds(pinNanoseconds)
         if status == .idle {
             transactionWrote = false
         }
