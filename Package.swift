@@ -48,6 +48,7 @@ let package = Package(
     products: [
         .executable(name: "slipstream", targets: ["slipstream"]),
         .library(name: "Balancing", targets: ["Balancing"]),
+        .library(name: "BalancingHummingbird", targets: ["BalancingHummingbird"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -68,6 +69,11 @@ let package = Package(
 
         // Layer 1: pure values, no I/O.
         library("Balancing"),
+        // The same for a web application: its dependency is not for those who only want routers.
+        library(
+            "BalancingHummingbird",
+            ["Balancing", .product(name: "Hummingbird", package: "hummingbird"), crypto, logging]
+        ),
         library("QueryAnalysis"),
         library("PostgresWire"),
         library("PostgresAuth", [crypto]),
@@ -143,6 +149,13 @@ let package = Package(
             swiftSettings: settings
         ),
         tests("BalancingTests", ["Balancing", "TestSupport"]),
+        tests(
+            "BalancingHummingbirdTests",
+            [
+                "Balancing", "BalancingHummingbird", .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTesting", package: "hummingbird"), crypto,
+            ]
+        ),
         tests("QueryAnalysisTests", ["FuzzTargets", "QueryAnalysis", "TestSupport"]),
         tests("PostgresWireTests", ["PostgresWire", "TestSupport"]),
         tests("PostgresAuthTests", ["PostgresAuth", "TestSupport", crypto]),
