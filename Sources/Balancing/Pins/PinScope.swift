@@ -56,11 +56,11 @@ public final class PinScope: Sendable {
         }
     }
 
-    /// Asks for a token that covers the writes which are done by now, and remembers it.
+    /// Asks for a token that covers the writes which are done by now, and remembers it. `token` asks the primary, or
+    /// Slipstream's endpoint, where its log ends.
     ///
     /// A write of another task that begins meanwhile may be missing from the answer, and stays unresolved.
     ///
-    /// - Parameter token: asks the primary, or Slipstream's endpoint, where its log ends.
     /// - Throws: what `token` throws; nothing is resolved then.
     public func resolveWrites(
         isolation: isolated (any Actor)? = #isolation,

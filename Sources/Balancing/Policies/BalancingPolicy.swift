@@ -13,9 +13,7 @@ public protocol BalancingPolicy: Sendable {
     /// The chosen member was given something to do.
     mutating func began(_ member: Int, at now: ContinuousClock.Instant)
 
-    /// The member is done with it.
-    ///
-    /// - Parameter duration: how long it took, or `nil` when it failed, which says nothing about how fast it is.
+    /// The member is done with it, after `duration`; `nil` when it failed, which says nothing about how fast it is.
     mutating func ended(_ member: Int, at now: ContinuousClock.Instant, after duration: Duration?)
 
     /// The member is in service again after a time in which it was not.

@@ -13,6 +13,7 @@ public struct SlowStart<Base: BalancingPolicy>: BalancingPolicy {
     ///   - base: who is next among those that are warm enough.
     ///   - duration: from the return to the whole share.
     ///   - initialShare: of its usual share, from 0 to 1; more than nothing, or nothing would get warm.
+    ///   - generator: where the random numbers come from.
     public init(
         _ base: Base,
         duration: Duration = .seconds(30),
