@@ -66,8 +66,10 @@ extension Settings {
 
         # --- Reads after writes ----------------------------------------------------------------------------------------------
 
-        # How long a session reads from the primary after it wrote.
-        pin_time: 5s
+        # What a read sees: session (its session's own writes), global (all writes answered before it by this endpoint),
+        # eventual (what its node has replayed), or seconds (its session reads from the primary for a time after a write, which
+        # "pin_time: 5s" says).
+        consistency: session
         # How long a statement that needs the primary waits for one to come up.
         primary_wait: 10s
 

@@ -17,7 +17,8 @@ package struct Settings: Sendable, Equatable {
     package var workers: Int?
     package var inputOutput: InputOutput?
     package var pooling = PoolingConfiguration()
-    package var pinTime: Duration = .seconds(5)
+    package var consistency = Consistency.session
+    package var pinTime: Duration?
     package var primaryWait: Duration = .seconds(10)
     package var clientTLS = TLSSettings()
     package var serverTLS = TLSSettings()

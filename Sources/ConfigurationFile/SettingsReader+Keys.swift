@@ -5,7 +5,10 @@ import Yams
 /// The names of keys.
 enum SettingsKeys {
     static let top =
-        ["listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "pin_time", "primary_wait"]
+        [
+            "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "consistency", "pin_time",
+            "primary_wait",
+        ]
         + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "hba", "hba_file"]
 
     static let tls = [
@@ -91,8 +94,11 @@ extension SettingsReader {
         case "io": settings.inputOutput = choice(value, Settings.InputOutput.self)
         case "pool_mode":
             if let mode = choice(value, PoolMode.self) { settings.pooling.poolMode = mode }
+        case "consistency":
+            if let consistency = choice(value, Consistency.self) { settings.consistency = consistency }
         case "pin_time":
-            if let time = duration(value) { settings.pinTime = time }
+            pinTimeLine = value.line
+            settings.pinTime = duration(value)
         case "primary_wait":
             if let time = duration(value) { settings.primaryWait = time }
         case "databases": takeDatabases(value)

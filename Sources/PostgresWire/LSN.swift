@@ -54,3 +54,20 @@ extension LSN: Codable {
         try container.encode(description)
     }
 }
+
+extension LSN {
+    /// The end of the last record before this insert position.
+    ///
+    /// At the start of a page the insert position is behind the page's header (24 bytes; 40 for a segment's first page),
+    /// while replay stops at the boundary: an idle standby would never reach it. Nothing else ends there, for a record
+    /// that goes on from the page before has at least a byte behind the header.
+    ///
+    /// Source: PostgreSQL's `xlog_internal.h`, `SizeOfXLogShortPHD` and `SizeOfXLogLongPHD`.
+    ///
+    /// - Parameter segmentSize: `wal_segment_size` in bytes.
+    package func endOfLastRecord(segmentSize: UInt64) -> LSN {
+        let pageOffset = rawValue % 8192
+        let header: UInt64 = segmentSize > 0 && rawValue % segmentSize < 8192 ? 40 : 24
+        return pageOffset == header ? LSN(rawValue: rawValue - header) : self
+    }
+}

@@ -34,7 +34,10 @@ package final class Endpoint: Sendable {
     /// The Unix-domain socket it listens on.
     package let socketPath: String?
 
-    private let workers: [Worker]
+    /// What the data plane wants to know of the nodes' logs.
+    package let freshness = FreshnessExchange()
+
+    let workers: [Worker]
     private let kind: Reactor.Kind
     private let listeners: [Int32]
     private let threads = Mutex<[pthread_t]>([])
@@ -73,6 +76,7 @@ package final class Endpoint: Sendable {
         let secret = Random.bytes(32)
         let admission = Admission(maxUnauthenticated: configuration.pooling.maxUnauthenticated)
         let slots = Slots()
+        let exchange = freshness
         workers = (0..<count).map { number in
             Worker(
                 number: number,
@@ -85,6 +89,7 @@ package final class Endpoint: Sendable {
                 listeners: sockets.map { $0[number] } + (unix.map { [$0.descriptor] } ?? []),
                 mockSecret: secret,
                 slots: slots,
+                exchange: exchange,
                 reports: continuation
             )
         }

@@ -18,7 +18,9 @@ package struct EndpointConfiguration: Sendable {
     /// Data-plane threads.
     package var workers: Int
     package var backend: IOBackend = .auto
-    /// How long a session reads from the primary after it wrote.
+    /// Which reads may miss which writes.
+    package var consistency = Consistency.session
+    /// With `Consistency.seconds`: how long a session reads from the primary after it wrote.
     package var pinTime: Duration = .seconds(5)
     /// How long a statement that needs the primary waits for one to come up.
     package var primaryWait: Duration = .seconds(10)

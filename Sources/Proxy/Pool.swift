@@ -203,6 +203,7 @@ final class Pool {
 
     func connectionIsReady(_ connection: ServerConnection) {
         connecting -= 1
+        worker.connected(to: key.node)
         connection.profile.welcome = connection.reported
         connectionIsQuiet(connection)
     }

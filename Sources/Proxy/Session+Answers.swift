@@ -271,7 +271,7 @@ extension Session {
             transaction.mayLeaveState = true
         }
         if server.role == .primary {
-            route.answered(status, now: worker.now)
+            if route.answered(status, now: worker.now) { worker.wrote(self) }
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)
         }

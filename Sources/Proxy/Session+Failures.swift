@@ -78,6 +78,8 @@ extension Session {
             return
         }
         guard wasCurrent else { return }
+        // It may have been committed, and the application may find out.
+        if server.role == .primary, route.lost() { worker.wrote(self) }
         if status != .idle {
             status = .idle
             transaction = TransactionState()

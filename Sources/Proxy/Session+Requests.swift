@@ -183,7 +183,7 @@ extension Session {
         case .primary:
             usePrimary()
         case .anyReader:
-            guard let node = worker.chooseReader(except: current.tried) else {
+            guard let node = worker.chooseReader(except: current.tried, among: worker.fresh(for: self)) else {
                 usePrimary()
                 return
             }
@@ -258,6 +258,13 @@ extension Session {
             self.server = nil
             started(told: server.reported)
             giveBack(server)
+        case .waiting where isBehind(server):
+            // It was connected just now: nobody knows yet how far its node is.
+            self.server = nil
+            current?.tried |= 1 << server.node.rawValue
+            giveBack(server)
+            choose()
+            advance()
         case .waiting:
             run(on: server)
             advance()
@@ -265,6 +272,10 @@ extension Session {
             self.server = nil
             giveBack(server)
         }
+    }
+
+    private func isBehind(_ server: ServerConnection) -> Bool {
+        server.role == .standby && worker.fresh(for: self) & 1 << UInt64(server.node.rawValue) == 0
     }
 
     // MARK: - Sending

@@ -123,6 +123,8 @@ final class Session: StreamOwner {
 
     var requests = RequestUnitReader()
     var route: SessionRoute
+    /// What its reads must see.
+    var freshness = Freshness()
     var current: Current?
     /// The setting that the current unit makes, and nothing else.
     var change: (SettingChange, text: [UInt8])?
@@ -184,7 +186,8 @@ final class Session: StreamOwner {
         self.client = client
         since = worker.now
         transactionSince = worker.now
-        route = SessionRoute(pinTime: worker.configuration.pinTime)
+        let configuration = worker.configuration
+        route = SessionRoute(pinTime: configuration.consistency == .seconds ? configuration.pinTime : .zero)
         cancelKey = CancelKey(
             processID: worker.processID(ofSession: index),
             secret: Int32.random(in: .min ... .max)

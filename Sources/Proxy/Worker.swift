@@ -37,6 +37,7 @@ final class Worker: @unchecked Sendable {
     let mailbox = Mailbox()
     /// How many connections and clients there are, over all workers.
     let slots: Slots
+    let exchange: FreshnessExchange
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
     let admission: Admission
@@ -56,6 +57,7 @@ final class Worker: @unchecked Sendable {
     private(set) var writer: NodeID?
     /// The nodes that serve reads, by bit.
     private var readable: UInt64 = 0
+    private var freshness: FreshnessView
     var unitsInFlight = 0
     /// For new connections; those that are open keep what they began with.
     private(set) var transportContexts: TransportContexts
@@ -96,6 +98,7 @@ final class Worker: @unchecked Sendable {
         listeners: [Int32],
         mockSecret: [UInt8],
         slots: Slots,
+        exchange: FreshnessExchange,
         reports: AsyncStream<NodeReport>.Continuation
     ) {
         self.number = number
@@ -108,6 +111,8 @@ final class Worker: @unchecked Sendable {
         self.listeners = listeners
         self.mockSecret = mockSecret
         self.slots = slots
+        self.exchange = exchange
+        freshness = FreshnessView(nodes: topology.nodes.count, primary: topology.primary?.id)
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
         readers = SmoothWeightedRoundRobin(weights: topology.nodes.map(\.weight))
@@ -232,6 +237,10 @@ final class Worker: @unchecked Sendable {
             statements.definitionsChanged()
         case .asksSequences(let database):
             functions(of: database).asksSequences = true
+        case .resolved(let through, let position, let timeline, let node):
+            freshness.resolved(through: through, at: position, timeline: timeline, by: node)
+        case .replayed(let node, let position, let timeline, let askedAt):
+            freshness.replayed(node, position, timeline: timeline, askedAt: askedAt)
         case .shutdown:
             stop()
         }
@@ -244,6 +253,7 @@ final class Worker: @unchecked Sendable {
             secondChoices = WeightedRandom(weights: readers.weights)
         }
         topology = new
+        freshness.follow(new.primary?.id)
         noteRoles()
         for session in sessions { session?.topologyChanged() }
         for pool in Array(pools.values) { pool.topologyChanged() }
@@ -352,14 +362,46 @@ final class Worker: @unchecked Sendable {
 
     // MARK: - Nodes
 
-    /// The next node for a read, by weight among those that serve reads and were not tried.
-    func chooseReader(except tried: UInt64) -> NodeID? {
-        let candidates = readable & ~tried
+    /// The next node for a read, by weight among those that serve reads, were not tried and have replayed enough.
+    ///
+    /// - Parameter fresh: by bit; the primary always is.
+    func chooseReader(except tried: UInt64, among fresh: UInt64) -> NodeID? {
+        let candidates = readable & ~tried & (fresh | ~standbys)
         func isEligible(_ index: Int) -> Bool {
             candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
         }
-        let index = tried == 0 ? readers.next(where: isEligible) : secondChoices.next(where: isEligible)
+        let index = candidates == readable ? readers.next(where: isEligible) : secondChoices.next(where: isEligible)
         return index.map { NodeID($0) }
+    }
+
+    // MARK: - Freshness
+
+    /// The nodes, by bit, that have replayed what the next read of a session must see.
+    func fresh(for session: Session) -> UInt64 {
+        switch configuration.consistency {
+        case .eventual, .seconds:
+            return .max
+        case .session:
+            freshness.settle(&session.freshness)
+            return freshness.satisfying(session.freshness)
+        case .global:
+            return freshness.satisfying(freshness.everything(upTo: exchange.writes))
+        }
+    }
+
+    /// A session has written, or may have.
+    func wrote(_ session: Session) {
+        switch configuration.consistency {
+        case .eventual, .seconds: break
+        case .session, .global: freshness.wrote(exchange.wrote(), &session.freshness)
+        }
+    }
+
+    /// A connection to a standby was made: its server may have been started again since it was last asked.
+    func connected(to node: NodeID) {
+        guard standbys & 1 << UInt64(node.rawValue) != 0 else { return }
+        freshness.connected(node, at: now)
+        exchange.wantSamples()
     }
 
     func name(of node: NodeID) -> String { topology[node].name }

@@ -5,8 +5,8 @@ package import QueryAnalysis
 ///
 /// The rules, in order:
 /// 1. What is not proven to be a read goes to the primary.
-/// 2. After a write the session reads from the primary for the pin time, counted from the end of its last write.
-/// 3. Everything else goes to any node that serves reads, by weight.
+/// 2. With `Consistency.seconds`, the session reads from the primary for the pin time, counted from the end of its last write.
+/// 3. Everything else goes to any node that serves reads and has replayed what the session must see (`Freshness`), by weight.
 package struct SessionRoute: Sendable {
     package enum Destination: Sendable, Equatable {
         case primary(Reason)
@@ -54,13 +54,19 @@ package struct SessionRoute: Sendable {
         }
     }
 
-    /// The server's answer is complete.
-    package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) {
-        guard transactionWrote else { return }
+    /// The server's answer is complete. Returns whether something was written, and is committed.
+    package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) -> Bool {
+        guard transactionWrote else { return false }
         pinnedUntil = now + .nanoseconds(pinNanoseconds)
-        if status == .idle {
-            transactionWrote = false
-        }
+        guard status == .idle else { return false }
+        transactionWrote = false
+        return true
+    }
+
+    /// The server is gone in the middle of something. Returns whether that may have been a write.
+    package mutating func lost() -> Bool {
+        defer { transactionWrote = false }
+        return transactionWrote
     }
 
     /// The unit last sent was a setting and nothing else: it wrote nothing.

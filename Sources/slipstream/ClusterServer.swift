@@ -79,6 +79,7 @@ struct ClusterServer: Sendable {
             StatusFileService(file: StatusFile(directory: directory), control: control, logger: logger),
             DashboardService(control: control, port: httpPort, logger: logger),
             CertificateService(endpoint: door, configuration: endpoint.transportSecurity, logger: logger),
+            FreshnessService(endpoint: door, control: control),
             EndpointService(endpoint: door, monitor: control.monitor, catalog: control.catalog, logger: logger) {
                 let status = await control.status()
                 // Whoever waits for this moment may read the file at once.

@@ -11,6 +11,7 @@ import Topology
 struct ControlPlane: Sendable {
     let monitor: Monitor
     let catalog: DatabaseCatalog
+    let nodes: [MonitoredNode]
     private let endpoint: EndpointStatus
     private let httpPort: UInt16
 
@@ -24,6 +25,7 @@ struct ControlPlane: Sendable {
                 slotName: described.slot
             )
         }
+        self.nodes = nodes
         let monitor = Monitor(nodes: nodes, logger: logger)
         self.monitor = monitor
         catalog = DatabaseCatalog(logger: logger) {

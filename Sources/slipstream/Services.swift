@@ -2,6 +2,7 @@ import Dashboard
 import Glibc
 import Logging
 import Monitor
+import PostgresWire
 import Proxy
 import Replication
 import ServiceLifecycle
@@ -138,6 +139,36 @@ struct DashboardService: Service, CustomStringConvertible {
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .warning)
         try await Dashboard(port: port, logger: quiet) { await control.status() }.run()
+    }
+}
+
+/// Tells the data plane how far the nodes' logs are, when it wants to know.
+struct FreshnessService: Service, CustomStringConvertible {
+    let endpoint: Endpoint
+    let control: ControlPlane
+    var description: String { "freshness" }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            let probes = FreshnessProbes(nodes: control.nodes, audience: Audience(endpoint: endpoint))
+            await probes.run(await control.monitor.observations())
+        }
+    }
+
+    private struct Audience: FreshnessAudience {
+        let endpoint: Endpoint
+        var demands: AsyncStream<Void> { endpoint.freshness.demands }
+        func beginProbe() -> UInt64? { endpoint.freshness.beginProbe() }
+        func wantProbe() { endpoint.freshness.wantProbe() }
+        func beginSamples() -> Bool { endpoint.freshness.beginSamples() }
+
+        func resolved(through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID) {
+            endpoint.publish(resolvedThrough: through, at: position, timeline: timeline, by: node)
+        }
+
+        func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64) {
+            endpoint.publish(replayed: position, timeline: timeline, on: node, askedAt: nanoseconds)
+        }
     }
 }
 

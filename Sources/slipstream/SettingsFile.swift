@@ -60,7 +60,8 @@ extension EndpointConfiguration {
         case nil: break
         }
         pooling = settings.pooling
-        pinTime = settings.pinTime
+        consistency = settings.consistency
+        pinTime = settings.pinTime ?? .seconds(5)
         primaryWait = settings.primaryWait
         login.passwords = settings.passwords
         if let rules = settings.rules { login.rules = rules }

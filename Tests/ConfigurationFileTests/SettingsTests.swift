@@ -60,6 +60,7 @@ struct SettingsTests {
             query_timeout: 1500ms
             server_lifetime: 2h
             client_idle_timeout: 30
+            consistency: seconds
             pin_time: 0
             primary_wait: 1min
             client_tls_sslmode: verify-ca
@@ -228,7 +229,7 @@ struct SettingsTests {
                     + "\"slipstream config example\" prints one that is."
             ),
             (
-                "io: auto\npin_time: 1\nio: epoll",
+                "io: auto\nprimary_wait: 1\nio: epoll",
                 "slipstream.yaml:1: a key is given twice from here on: io. Keep one of them."
             ),
         ]
@@ -239,7 +240,7 @@ struct SettingsTests {
 
     @Test("what is no YAML is said so, with its line")
     func syntax() {
-        for text in ["io: auto\n\tpin_time: 1", "io: [1", "io: \"x", "a: b: c", "%"] {
+        for text in ["io: auto\n\tprimary_wait: 1", "io: [1", "io: \"x", "a: b: c", "%"] {
             let found = problems(text)
             #expect(found.count == 1 && found.allSatisfy { $0.hasPrefix("slipstream.yaml:") }, "\(found)")
         }

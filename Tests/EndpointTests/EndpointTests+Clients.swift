@@ -36,6 +36,25 @@ extension EndpointTests {
         try await cluster.python("routing")
     }
 
+    @Test(arguments: Backend.allCases) func freshness(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("freshness", "Session")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
+    @Test(
+        arguments: [
+            ("Global", "consistency: global\n"), ("Seconds", "consistency: seconds\npin_time: 2s\n"),
+            ("Eventual", "consistency: eventual\n"),
+        ]
+    )
+    func consistency(level: String, configuration: String) async throws {
+        let cluster = try await Clusters.configured(.auto, configuration)
+        try await cluster.python("freshness", level)
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
     @Test(arguments: Backend.allCases) func authentication(_ backend: Backend) async throws {
         try await Clusters.cluster(backend).python("authentication")
     }

@@ -37,7 +37,7 @@ struct SessionRouteTests {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.write)
         #expect(route.destination(of: unit(.read), now: at(1)) == .anyReader)
-        route.answered(.idle, now: at(3))
+        _ = route.answered(.idle, now: at(3))
         #expect(route.destination(of: unit(.read), now: at(3)) == .primary(.pinned))
         #expect(route.destination(of: unit(.read), now: at(7)) == .primary(.pinned))
         #expect(route.destination(of: unit(.read), now: at(8)) == .anyReader)
@@ -47,12 +47,12 @@ struct SessionRouteTests {
     func pinAgain() {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.write)
-        route.answered(.idle, now: at(0))
+        _ = route.answered(.idle, now: at(0))
         route.sent(.read)
-        route.answered(.idle, now: at(2))
+        _ = route.answered(.idle, now: at(2))
         #expect(route.pinnedUntil == at(5))
         route.sent(.write)
-        route.answered(.idle, now: at(4))
+        _ = route.answered(.idle, now: at(4))
         #expect(route.pinnedUntil == at(9))
     }
 
@@ -60,16 +60,16 @@ struct SessionRouteTests {
     func transaction() {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.begin)
-        route.answered(.inTransaction, now: at(1))
+        _ = route.answered(.inTransaction, now: at(1))
         #expect(route.pinnedUntil == .distantPast)
         route.sent(.write)
-        route.answered(.inTransaction, now: at(2))
+        _ = route.answered(.inTransaction, now: at(2))
         route.sent(.transactionEnd)
-        route.answered(.idle, now: at(60))
+        _ = route.answered(.idle, now: at(60))
         #expect(route.destination(of: unit(.read), now: at(64)) == .primary(.pinned))
         #expect(route.destination(of: unit(.read), now: at(65)) == .anyReader)
         route.sent(.read)
-        route.answered(.idle, now: at(70))
+        _ = route.answered(.idle, now: at(70))
         #expect(route.destination(of: unit(.read), now: at(70)) == .anyReader)
     }
 
@@ -77,10 +77,10 @@ struct SessionRouteTests {
     func failed() {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.write)
-        route.answered(.failed, now: at(1))
+        _ = route.answered(.failed, now: at(1))
         #expect(route.destination(of: unit(.read), now: at(1)) == .primary(.pinned))
         route.sent(.transactionEnd)
-        route.answered(.idle, now: at(10))
+        _ = route.answered(.idle, now: at(10))
         #expect(route.pinnedUntil == at(15))
     }
 
@@ -88,7 +88,7 @@ struct SessionRouteTests {
     func noPin() {
         var route = SessionRoute(pinTime: .zero)
         route.sent(.write)
-        route.answered(.idle, now: at(1))
+        _ = route.answered(.idle, now: at(1))
         #expect(route.destination(of: unit(.read), now: at(1)) == .anyReader)
     }
 
@@ -97,7 +97,7 @@ struct SessionRouteTests {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.sessionState)
         #expect(route.destination(of: unit(.read), now: at(0)) == .anyReader)
-        route.answered(.idle, now: at(1))
+        _ = route.answered(.idle, now: at(1))
         #expect(route.destination(of: unit(.read), now: at(5)) == .primary(.pinned))
         #expect(route.destination(of: unit(.read), now: at(6)) == .anyReader)
     }
@@ -107,13 +107,13 @@ struct SessionRouteTests {
         var route = SessionRoute(pinTime: .seconds(5))
         route.sent(.sessionState)
         route.onlySet()
-        route.answered(.idle, now: at(1))
+        _ = route.answered(.idle, now: at(1))
         #expect(route.pinnedUntil == .distantPast)
         route.sent(.write)
-        route.answered(.idle, now: at(2))
+        _ = route.answered(.idle, now: at(2))
         route.sent(.sessionState)
         route.onlySet()
-        route.answered(.idle, now: at(3))
+        _ = route.answered(.idle, now: at(3))
         #expect(route.pinnedUntil == at(7))
     }
 

@@ -1,0 +1,212 @@
+import Glibc
+import PostgresClient
+package import PostgresWire
+package import Topology
+
+/// What somebody wants to know of the nodes' logs, and where to tell it.
+package protocol FreshnessAudience: Sendable {
+    /// Something is wanted. One stands for many.
+    var demands: AsyncStream<Void> { get }
+    /// If a probe of the primary is wanted: the number of the last write that a probe sent now covers.
+    func beginProbe() -> UInt64?
+    /// A probe has failed: it is still wanted.
+    func wantProbe()
+    /// Whether standbys are to be asked although nothing was written.
+    func beginSamples() -> Bool
+    func resolved(through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID)
+    /// - Parameter nanoseconds: of CLOCK_MONOTONIC, before the standby was asked.
+    func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64)
+}
+
+/// Asks the primary where its log ends, when somebody has written; and the standbys how far they are, until they have that.
+///
+/// One probe is under way at a time and covers all writes before it: the cost is per probe, not per write. When nobody writes
+/// nobody is asked. Decision note on freshness.
+package actor FreshnessProbes {
+    /// From the start of one probe to the next.
+    private static let probeInterval = Duration.milliseconds(4)
+    /// A standby that is behind is asked again after this, and ever later while it does not move.
+    private static let shortestPause = Duration.milliseconds(1)
+    private static let longestPauseWhileMoving = Duration.milliseconds(16)
+    private static let longestPause = Duration.milliseconds(250)
+    private static let timeout = Duration.seconds(2)
+
+    private let nodes: [MonitoredNode]
+    private let audience: any FreshnessAudience
+    /// What the standbys are to reach, and how often somebody wanted to know.
+    private var target = LSN(rawValue: 0)
+    private var round = 0
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+    private var primary: NodeID?
+
+    package init(nodes: [MonitoredNode], audience: any FreshnessAudience) {
+        self.nodes = nodes
+        self.audience = audience
+    }
+
+    /// Asks until the task is cancelled.
+    ///
+    /// - Parameter topologies: which node is the primary.
+    package func run(_ topologies: AsyncStream<Observation>) async {
+        await withDiscardingTaskGroup { group in
+            group.addTask {
+                for await observation in topologies { await self.adopt(observation.topology) }
+            }
+            group.addTask { await self.serve() }
+            for node in nodes { group.addTask { await self.sample(node) } }
+            // What waits for a round is woken to notice that it is cancelled.
+            group.addTask {
+                try? await Task.sleep(for: .seconds(1_000_000_000))
+                await self.begin()
+            }
+        }
+    }
+
+    private func adopt(_ topology: Topology) {
+        let id = topology.primary?.id
+        guard id != primary else { return }
+        primary = id
+        target = LSN(rawValue: 0)
+        audience.wantProbe()
+    }
+
+    // MARK: - The primary
+
+    private func serve() async {
+        var session = NodeSession()
+        for await _ in audience.demands {
+            if audience.beginSamples() { begin() }
+            while !Task.isCancelled, let through = audience.beginProbe() {
+                let next = ContinuousClock.now + Self.probeInterval
+                if let primary, let answer = await session.askPrimary(nodes[primary.rawValue], Self.timeout) {
+                    audience.resolved(through: through, at: answer.position, timeline: answer.timeline, by: primary)
+                    if answer.position > target {
+                        target = answer.position
+                        begin()
+                    }
+                } else {
+                    audience.wantProbe()
+                    try? await Task.sleep(for: .milliseconds(100))
+                }
+                try? await Task.sleep(until: next, clock: .continuous)
+                if audience.beginSamples() { begin() }
+            }
+        }
+    }
+
+    // MARK: - The standbys
+
+    /// Those who wait for something to ask about go on.
+    private func begin() {
+        round += 1
+        let woken = waiting
+        waiting = []
+        for continuation in woken { continuation.resume() }
+    }
+
+    private func nextRound(after seen: Int) async -> Int {
+        if round == seen, !Task.isCancelled {
+            await withCheckedContinuation { waiting.append($0) }
+        }
+        return round
+    }
+
+    private func sample(_ node: MonitoredNode) async {
+        var session = NodeSession()
+        var seen = 0
+        while !Task.isCancelled {
+            seen = await nextRound(after: seen)
+            guard primary != node.node.id else { continue }
+            var pause = Self.shortestPause
+            var last = LSN(rawValue: 0)
+            while !Task.isCancelled, primary != node.node.id {
+                seen = round
+                let askedAt = Self.now
+                let (position, timeline) = await session.askStandby(node, Self.timeout)
+                audience.replayed(position, timeline: timeline, on: node.node.id, askedAt: askedAt)
+                if let position, position >= target { break }
+                try? await Task.sleep(for: position == nil ? .milliseconds(250) : pause)
+                pause = min(pause * 2, position == last ? Self.longestPause : Self.longestPauseWhileMoving)
+                last = position ?? LSN(rawValue: 0)
+            }
+        }
+    }
+
+    private static var now: UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+}
+
+/// A session with one node, made anew when it is lost.
+private struct NodeSession: ~Copyable {
+    private var connection: DatabaseConnection?
+    private var node: NodeID?
+    private var segmentSize: UInt64 = 0
+
+    init() {}
+
+    deinit { connection?.close() }
+
+    /// Where the primary's log ends, and on which timeline; `nil` when it did not say, or is none.
+    mutating func askPrimary(_ node: MonitoredNode, _ timeout: Duration) async -> (position: LSN, timeline: UInt32)? {
+        // The timeline is in the names of the log's files.
+        let row = await ask(
+            node,
+            """
+            select position, pg_walfile_name(position) as file
+            from pg_current_wal_insert_lsn() as position where not pg_is_in_recovery()
+            """,
+            timeout
+        )
+        guard let row, let position = row["position"].flatMap({ LSN($0) }),
+            let timeline = row["file"].flatMap({ UInt32($0.prefix(8), radix: 16) })
+        else { return nil }
+        return (position.endOfLastRecord(segmentSize: segmentSize), timeline)
+    }
+
+    /// How far a standby has replayed the log, `nil` when it did not say, or is none; and the timeline that it receives.
+    ///
+    /// Which timeline it replays it does not tell. The one it receives begins at a place that it has passed.
+    mutating func askStandby(_ node: MonitoredNode, _ timeout: Duration) async -> (LSN?, UInt32?) {
+        let row = await ask(
+            node,
+            """
+            select pg_last_wal_replay_lsn() as position,
+                (select received_tli from pg_stat_wal_receiver where status = 'streaming') as timeline
+            where pg_is_in_recovery()
+            """,
+            timeout
+        )
+        guard let row else { return (nil, nil) }
+        return (row["position"].flatMap { LSN($0) }, row["timeline"].flatMap { UInt32($0) })
+    }
+
+    private mutating func ask(_ node: MonitoredNode, _ question: String, _ timeout: Duration) async -> Row? {
+        do throws(DatabaseError) {
+            let connection = try await connected(to: node, timeout)
+            return try await connection.query(question, [], timeout: timeout).first
+        } catch {
+            connection?.close()
+            connection = nil
+            return nil
+        }
+    }
+
+    private mutating func connected(to node: MonitoredNode, _ timeout: Duration) async throws(DatabaseError)
+        -> DatabaseConnection
+    {
+        if let connection, self.node == node.node.id { return connection }
+        connection?.close()
+        connection = nil
+        var parameters = node.parameters
+        parameters.connectTimeout = timeout
+        let fresh = try await DatabaseConnection.connect(parameters)
+        let size = "select setting from pg_settings where name = 'wal_segment_size'"
+        segmentSize = try await fresh.query(size, [], timeout: timeout).first?["setting"].flatMap { UInt64($0) } ?? 0
+        connection = fresh
+        self.node = node.node.id
+        return fresh
+    }
+}

@@ -1,0 +1,71 @@
+package import PostgresWire
+import ProxyCore
+import Synchronization
+package import Topology
+
+/// Where workers and the control plane meet over freshness: workers number their writes and say that something should be
+/// asked; the control plane asks, and tells all workers.
+package final class FreshnessExchange: Sendable {
+    /// Something is wanted. One stands for many.
+    package let demands: AsyncStream<Void>
+    private let demand: AsyncStream<Void>.Continuation
+    private let lastWrite = Atomic<UInt64>(0)
+    private let isProbeWanted = Atomic<Bool>(false)
+    private let areSamplesWanted = Atomic<Bool>(false)
+
+    init() {
+        (demands, demand) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    }
+
+    // MARK: - Workers
+
+    /// How many writes were answered so far, on all workers.
+    var writes: UInt64 { lastWrite.load(ordering: .sequentiallyConsistent) }
+
+    /// A write is about to be answered. Its number; a probe that begins later covers it.
+    func wrote() -> UInt64 {
+        let number = lastWrite.add(1, ordering: .sequentiallyConsistent).newValue
+        wantProbe()
+        return number
+    }
+
+    /// Somebody needs to know where the primary's log ends.
+    package func wantProbe() {
+        if !isProbeWanted.exchange(true, ordering: .sequentiallyConsistent) { demand.yield() }
+    }
+
+    /// Somebody needs to know how far the standbys are.
+    func wantSamples() {
+        if !areSamplesWanted.exchange(true, ordering: .sequentiallyConsistent) { demand.yield() }
+    }
+
+    // MARK: - The control plane
+
+    /// If a probe is wanted: the number of the last write it covers when it is sent now.
+    package func beginProbe() -> UInt64? {
+        isProbeWanted.exchange(false, ordering: .sequentiallyConsistent) ? writes : nil
+    }
+
+    /// Whether the standbys are to be asked.
+    package func beginSamples() -> Bool {
+        areSamplesWanted.exchange(false, ordering: .sequentiallyConsistent)
+    }
+}
+
+extension Endpoint {
+    /// A primary's log ended at `position` after all writes up to number `through`.
+    package func publish(resolvedThrough through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID) {
+        for worker in workers {
+            worker.mailbox.put(.resolved(through: through, position: position, timeline: timeline, by: node))
+        }
+    }
+
+    /// A standby that was asked at `nanoseconds` of CLOCK_MONOTONIC had replayed the log up to `position`, and received this
+    /// timeline; `nil` when it did not answer, or received none.
+    package func publish(replayed position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64) {
+        let askedAt = MonotonicTime(nanoseconds: nanoseconds)
+        for worker in workers {
+            worker.mailbox.put(.replayed(node, position, timeline: timeline, askedAt: askedAt))
+        }
+    }
+}

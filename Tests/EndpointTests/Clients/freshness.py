@@ -1,0 +1,233 @@
+"""A session never reads something older than what it wrote, and still reads from the standbys.
+
+PAIRS says how many writes are each read at once, per situation; SLIPSTREAM_PAIRS raises it.
+"""
+
+import contextlib
+import os
+import random
+import threading
+import time
+
+from endpoint import NODES, PRIMARY, EndpointTestCase, connect, direct, eventually, main, place, places, replayed, table, value
+from wire import Wire
+
+PAIRS = int(os.environ.get("SLIPSTREAM_PAIRS", "400"))
+STANDBYS = [name for name in NODES if name != "primary"]
+SEED = int(os.environ.get("SLIPSTREAM_SEED", random.randrange(1 << 32)))
+
+
+def on_standbys(*statements):
+    for name in STANDBYS:
+        with direct(name) as standby:
+            for statement in statements:
+                standby.execute(statement)
+
+
+@contextlib.contextmanager
+def as_usual():
+    yield
+
+
+@contextlib.contextmanager
+def delayed():
+    """What is committed is replayed 200 ms later."""
+    on_standbys("ALTER SYSTEM SET recovery_min_apply_delay = '200ms'", "SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        on_standbys("ALTER SYSTEM RESET recovery_min_apply_delay", "SELECT pg_reload_conf()")
+
+
+@contextlib.contextmanager
+def paused_now_and_then():
+    over = threading.Event()
+    generator = random.Random(SEED)
+
+    def work():
+        with contextlib.ExitStack() as stack:
+            standbys = [stack.enter_context(direct(name)) for name in STANDBYS]
+            while not over.wait(generator.random() / 20):
+                standby = generator.choice(standbys)
+                standby.execute("SELECT pg_wal_replay_pause()")
+                over.wait(generator.random() / 10)
+                standby.execute("SELECT pg_wal_replay_resume()")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        on_standbys("SELECT pg_wal_replay_resume()")
+
+
+@contextlib.contextmanager
+def without_waiting_for_the_disk():
+    with direct() as primary:
+        primary.execute("ALTER ROLE app SET synchronous_commit = off")
+    try:
+        yield
+    finally:
+        with direct() as primary:
+            primary.execute("ALTER ROLE app RESET synchronous_commit")
+
+
+@contextlib.contextmanager
+def paused():
+    on_standbys("SELECT pg_wal_replay_pause()")
+    try:
+        yield
+    finally:
+        on_standbys("SELECT pg_wal_replay_resume()")
+
+
+SITUATIONS = [as_usual, delayed, paused_now_and_then, without_waiting_for_the_disk]
+
+
+class Session(EndpointTestCase):
+    """Each read is of the row just written."""
+
+    def assert_never_stale(self, situation, ask, start=0):
+        """`ask` writes a number, and returns what it reads then."""
+        stale = sum(ask(number) != number for number in range(start, start + PAIRS))
+        self.assertEqual(stale, 0, f"{situation.__name__}, seed {SEED}: stale reads of {PAIRS}")
+
+    def test_a_row_is_read_as_it_was_written(self):
+        for situation in SITUATIONS:
+            with self.subTest(situation.__name__), table("n int") as t:
+                with direct(user="app") as setup:
+                    setup.execute(f"INSERT INTO {t} VALUES (-1)")
+                replayed()
+                with situation(), connect() as session, Wire() as wire:
+                    wire.log_in()
+
+                    def extended(number):
+                        session.execute(f"UPDATE {t} SET n = %s", [number])
+                        return value(session, f"SELECT n FROM {t}")
+
+                    def read():
+                        ((found,),) = wire.ask(f"SELECT n FROM {t}")
+                        return int(found)
+
+                    def simple(number):
+                        wire.ask(f"UPDATE {t} SET n = {number}")
+                        return read()
+
+                    def later(number):
+                        """When a standby may have it, or not quite."""
+                        wire.ask(f"UPDATE {t} SET n = {number}")
+                        time.sleep(random.random() / 50)
+                        return read()
+
+                    def in_a_transaction(number):
+                        wire.ask("BEGIN")
+                        wire.ask(f"UPDATE {t} SET n = {number}")
+                        wire.ask("COMMIT")
+                        return read()
+
+                    for step, ask in enumerate([extended, simple, later, in_a_transaction]):
+                        self.assert_never_stale(situation, ask, start=step * PAIRS)
+
+    def test_reads_go_to_the_standbys_again_as_soon_as_they_may(self):
+        """At once, not after seconds: what is behind the replication is read there."""
+        with table("n int") as t, connect() as session:
+            fresh = 0
+            for number in range(100):
+                session.execute(f"INSERT INTO {t} VALUES (%s)", [number])
+                time.sleep(0.05)
+                fresh += sum(place(session) != PRIMARY for _ in range(5))
+            # By weight, 400 of 500.
+            self.assertGreater(fresh, 300)
+
+    def test_who_has_not_written_is_not_held_up(self):
+        with table("n int") as t, connect() as writer, connect() as reader, paused():
+            writer.execute(f"INSERT INTO {t} VALUES (1)")
+            self.assertEqual(places(writer), {PRIMARY})
+            self.assertEqual(places(reader), set(NODES.values()))
+
+    def test_what_counts_as_a_write(self):
+        with table("n int") as t, paused():
+            for writes in (["BEGIN", f"INSERT INTO {t} VALUES (1)", "COMMIT"], [f"SELECT n FROM {t} FOR UPDATE"],
+                           [f"WITH w AS (DELETE FROM {t} RETURNING n) SELECT * FROM w"],
+                           ["DO 'BEGIN PERFORM 1; END'"], [f"ANALYZE {t}"]):
+                with self.subTest(writes), connect() as session:
+                    for statement in writes:
+                        session.execute(statement)
+                    self.assertEqual(places(session), {PRIMARY})
+            for reads in (["SET work_mem = '5MB'"], ["BEGIN", "SELECT 1", "ROLLBACK"], ["SHOW work_mem"]):
+                with self.subTest(reads), connect() as session:
+                    for statement in reads:
+                        session.execute(statement)
+                    self.assertEqual(places(session), set(NODES.values()))
+
+    def test_an_idle_system_catches_up_at_the_boundary_of_a_page(self):
+        """The log's insert position is then behind the next page's header, which is replayed with the next record only."""
+        with table("n int, filler text") as t, connect() as session, direct() as primary:
+            # Nobody else's records may follow.
+            primary.execute("CHECKPOINT")
+            for _ in range(4000):
+                filler = "x" * random.randrange(100)
+                session.execute(f"INSERT INTO {t} VALUES (1, %s)", [filler])
+                if value(primary, "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint % 8192 = 24"):
+                    break
+            else:
+                self.fail("no record ended with its page")
+            eventually("the standbys serve the writer", lambda: place(session) != PRIMARY, within=10)
+
+    def test_a_standby_that_was_started_again_is_not_believed_to_be_where_it_was(self):
+        with table("n int") as t, connect() as session:
+            for number in range(10):
+                session.execute(f"INSERT INTO {t} VALUES (%s)", [number])
+                for name in STANDBYS:
+                    with direct(name) as standby:
+                        standby.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+                for _ in range(5):
+                    self.assertEqual(value(session, f"SELECT count(*) FROM {t}"), number + 1)
+
+
+class Global(EndpointTestCase):
+    """`consistency: global`: whoever reads sees what anybody has written."""
+
+    def test_another_session_sees_it_at_once(self):
+        for situation in SITUATIONS:
+            with self.subTest(situation.__name__), table("n int") as t, connect() as writer:
+                writer.execute(f"INSERT INTO {t} VALUES (-1)")
+                with situation(), contextlib.ExitStack() as stack:
+                    readers = [stack.enter_context(connect()) for _ in range(8)]
+                    for number in range(PAIRS):
+                        writer.execute(f"UPDATE {t} SET n = %s", [number])
+                        reader = random.choice(readers)
+                        self.assertEqual(value(reader, f"SELECT n FROM {t}"), number, situation.__name__)
+        with connect() as reader:
+            eventually("reads spread", lambda: places(reader) == set(NODES.values()))
+
+
+class Seconds(EndpointTestCase):
+    """`consistency: seconds`, with a pin time of 2 seconds."""
+
+    def test_reads_come_from_the_primary_for_some_seconds(self):
+        with table("n int") as t, connect() as writer, connect() as other:
+            writer.execute(f"INSERT INTO {t} VALUES (1)")
+            wrote = time.monotonic()
+            while time.monotonic() < wrote + 1.8:
+                where = place(writer)
+                # Asked and answered within the time, which began a moment before it was heard here.
+                if time.monotonic() < wrote + 1.8:
+                    self.assertEqual(where, PRIMARY)
+            self.assertNotEqual(places(other), {PRIMARY})
+            eventually("reads spread again", lambda: places(writer) == set(NODES.values()))
+
+
+class Eventual(EndpointTestCase):
+    """`consistency: eventual`: a write holds up nobody's reads, not even its own session's."""
+
+    def test_reads_spread_after_a_write(self):
+        with table("n int") as t, connect() as session, paused():
+            session.execute(f"INSERT INTO {t} VALUES (1)")
+            self.assertEqual(places(session), set(NODES.values()))
+
+
+if __name__ == "__main__":
+    main()
