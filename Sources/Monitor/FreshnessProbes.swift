@@ -9,6 +9,8 @@ package protocol FreshnessAudience: Sendable {
     var demands: AsyncStream<Void> { get }
     /// If a probe of the primary is wanted: the number of the last write that a probe sent now covers.
     func beginProbe() -> UInt64?
+    /// Whether, since this was asked last, a reader would have liked to know more.
+    func somebodyWaits() -> Bool
     /// A probe has failed: it is still wanted.
     func wantProbe()
     /// Whether standbys are to be asked although nothing was written.
@@ -23,8 +25,11 @@ package protocol FreshnessAudience: Sendable {
 /// One probe is under way at a time and covers all writes before it: the cost is per probe, not per write. When nobody writes
 /// nobody is asked. Decision note on freshness.
 package actor FreshnessProbes {
-    /// From the start of one probe to the next.
-    private static let probeInterval = Duration.milliseconds(4)
+    /// From the start of one probe to the next: when somebody waits for it, and when nobody does.
+    private static let shortestInterval = Duration.milliseconds(4)
+    private static let interval = Duration.milliseconds(12)
+    /// What was just written is usually replayed after this.
+    private static let replayDelay = Duration.milliseconds(1)
     /// A standby that is behind is asked again after this, and ever later while it does not move.
     private static let shortestPause = Duration.milliseconds(1)
     private static let longestPauseWhileMoving = Duration.milliseconds(16)
@@ -35,6 +40,7 @@ package actor FreshnessProbes {
     private let audience: any FreshnessAudience
     /// What the standbys are to reach, and how often somebody wanted to know.
     private var target = LSN(rawValue: 0)
+    private var timeline: UInt32?
     private var round = 0
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var primary: NodeID?
@@ -77,9 +83,10 @@ package actor FreshnessProbes {
         for await _ in audience.demands {
             if audience.beginSamples() { begin() }
             while !Task.isCancelled, let through = audience.beginProbe() {
-                let next = ContinuousClock.now + Self.probeInterval
+                let start = ContinuousClock.now
                 if let primary, let answer = await session.askPrimary(nodes[primary.rawValue], Self.timeout) {
                     audience.resolved(through: through, at: answer.position, timeline: answer.timeline, by: primary)
+                    timeline = answer.timeline
                     if answer.position > target {
                         target = answer.position
                         begin()
@@ -88,8 +95,12 @@ package actor FreshnessProbes {
                     audience.wantProbe()
                     try? await Task.sleep(for: .milliseconds(100))
                 }
-                try? await Task.sleep(until: next, clock: .continuous)
+                try? await Task.sleep(until: start + Self.shortestInterval, clock: .continuous)
                 if audience.beginSamples() { begin() }
+                if !audience.somebodyWaits() {
+                    try? await Task.sleep(until: start + Self.interval, clock: .continuous)
+                    if audience.beginSamples() { begin() }
+                }
             }
         }
     }
@@ -117,14 +128,16 @@ package actor FreshnessProbes {
         while !Task.isCancelled {
             seen = await nextRound(after: seen)
             guard primary != node.node.id else { continue }
+            // Nobody has written when nobody is to catch up.
+            if target.rawValue != 0 { try? await Task.sleep(for: Self.replayDelay) }
             var pause = Self.shortestPause
             var last = LSN(rawValue: 0)
             while !Task.isCancelled, primary != node.node.id {
                 seen = round
                 let askedAt = Self.now
-                let (position, timeline) = await session.askStandby(node, Self.timeout)
+                let (position, timeline) = await session.askStandby(node, receiving: timeline, Self.timeout)
                 audience.replayed(position, timeline: timeline, on: node.node.id, askedAt: askedAt)
-                if let position, position >= target { break }
+                if let position, position >= target, timeline != nil { break }
                 try? await Task.sleep(for: position == nil ? .milliseconds(250) : pause)
                 pause = min(pause * 2, position == last ? Self.longestPause : Self.longestPauseWhileMoving)
                 last = position ?? LSN(rawValue: 0)
@@ -144,6 +157,7 @@ private struct NodeSession: ~Copyable {
     private var connection: DatabaseConnection?
     private var node: NodeID?
     private var segmentSize: UInt64 = 0
+    private var received: UInt32?
 
     init() {}
 
@@ -169,18 +183,20 @@ private struct NodeSession: ~Copyable {
     /// How far a standby has replayed the log, `nil` when it did not say, or is none; and the timeline that it receives.
     ///
     /// Which timeline it replays it does not tell. The one it receives begins at a place that it has passed.
-    mutating func askStandby(_ node: MonitoredNode, _ timeout: Duration) async -> (LSN?, UInt32?) {
-        let row = await ask(
-            node,
-            """
-            select pg_last_wal_replay_lsn() as position,
-                (select received_tli from pg_stat_wal_receiver where status = 'streaming') as timeline
-            where pg_is_in_recovery()
-            """,
-            timeout
-        )
-        guard let row else { return (nil, nil) }
-        return (row["position"].flatMap { LSN($0) }, row["timeline"].flatMap { UInt32($0) })
+    ///
+    /// - Parameter current: the primary's timeline. A standby that was seen to receive it goes back to no other, so that it is
+    ///   asked for its position alone: that is asked often.
+    mutating func askStandby(
+        _ node: MonitoredNode,
+        receiving current: UInt32?,
+        _ timeout: Duration
+    ) async -> (LSN?, UInt32?) {
+        if received != current || received == nil {
+            let question = "select received_tli from pg_stat_wal_receiver where status = 'streaming'"
+            received = await ask(node, question, timeout).flatMap { $0["received_tli"] }.flatMap { UInt32($0) }
+        }
+        let row = await ask(node, "select pg_last_wal_replay_lsn() as position", timeout)
+        return (row.flatMap { $0["position"] }.flatMap { LSN($0) }, received)
     }
 
     private mutating func ask(_ node: MonitoredNode, _ question: String, _ timeout: Duration) async -> Row? {
@@ -206,6 +222,7 @@ private struct NodeSession: ~Copyable {
         let size = "select setting from pg_settings where name = 'wal_segment_size'"
         segmentSize = try await fresh.query(size, [], timeout: timeout).first?["setting"].flatMap { UInt64($0) } ?? 0
         connection = fresh
+        received = nil
         self.node = node.node.id
         return fresh
     }

@@ -11,6 +11,7 @@ package final class FreshnessExchange: Sendable {
     private let demand: AsyncStream<Void>.Continuation
     private let lastWrite = Atomic<UInt64>(0)
     private let isProbeWanted = Atomic<Bool>(false)
+    private let isSomebodyWaiting = Atomic<Bool>(false)
     private let areSamplesWanted = Atomic<Bool>(false)
 
     init() {
@@ -29,6 +30,11 @@ package final class FreshnessExchange: Sendable {
         return number
     }
 
+    /// A session would read from a standby if it were known where its write is.
+    func waits() {
+        isSomebodyWaiting.store(true, ordering: .relaxed)
+    }
+
     /// Somebody needs to know where the primary's log ends.
     package func wantProbe() {
         if !isProbeWanted.exchange(true, ordering: .sequentiallyConsistent) { demand.yield() }
@@ -44,6 +50,11 @@ package final class FreshnessExchange: Sendable {
     /// If a probe is wanted: the number of the last write it covers when it is sent now.
     package func beginProbe() -> UInt64? {
         isProbeWanted.exchange(false, ordering: .sequentiallyConsistent) ? writes : nil
+    }
+
+    /// Whether a session has waited since this was asked last.
+    package func somebodyWaits() -> Bool {
+        isSomebodyWaiting.exchange(false, ordering: .relaxed)
     }
 
     /// Whether the standbys are to be asked.

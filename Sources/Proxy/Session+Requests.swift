@@ -183,7 +183,12 @@ extension Session {
         case .primary:
             usePrimary()
         case .anyReader:
-            guard let node = worker.chooseReader(except: current.tried, among: worker.fresh(for: self)) else {
+            let node = worker.chooseReader(
+                except: current.tried,
+                among: worker.fresh(for: self),
+                wantsStandby: current.unit.traits.contains(.wantsStandby)
+            )
+            guard let node else {
                 usePrimary()
                 return
             }

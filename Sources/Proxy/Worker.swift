@@ -364,9 +364,12 @@ final class Worker: @unchecked Sendable {
 
     /// The next node for a read, by weight among those that serve reads, were not tried and have replayed enough.
     ///
-    /// - Parameter fresh: by bit; the primary always is.
-    func chooseReader(except tried: UInt64, among fresh: UInt64) -> NodeID? {
-        let candidates = readable & ~tried & (fresh | ~standbys)
+    /// - Parameters:
+    ///   - fresh: by bit; the primary always is.
+    ///   - wantsStandby: the primary only if there is no standby.
+    func chooseReader(except tried: UInt64, among fresh: UInt64, wantsStandby: Bool) -> NodeID? {
+        var candidates = readable & ~tried & (fresh | ~standbys)
+        if wantsStandby, candidates & standbys != 0 { candidates &= standbys }
         func isEligible(_ index: Int) -> Bool {
             candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
         }
@@ -383,10 +386,15 @@ final class Worker: @unchecked Sendable {
             return .max
         case .session:
             freshness.settle(&session.freshness)
-            return freshness.satisfying(session.freshness)
+            return satisfying(session.freshness)
         case .global:
-            return freshness.satisfying(freshness.everything(upTo: exchange.writes))
+            return satisfying(freshness.everything(upTo: exchange.writes))
         }
+    }
+
+    private func satisfying(_ needed: Freshness) -> UInt64 {
+        if needed.unresolved != 0 { exchange.waits() }
+        return freshness.satisfying(needed)
     }
 
     /// A session has written, or may have.

@@ -48,6 +48,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let cannotBeDiscarded = StatementTraits(rawValue: 8)
     /// May take a value from a sequence, for which the session may ask later.
     package static let mayTakeFromSequence = StatementTraits(rawValue: 16)
+    /// Rather a standby than the primary, for a read.
+    package static let wantsStandby = StatementTraits(rawValue: 32)
 }
 
 /// The verdict on one query string.

@@ -40,6 +40,8 @@ struct Lexer {
     private(set) var failure: Problem?
     /// Why the text, although lexed, is not to be trusted.
     private(set) var doubt: Problem?
+    /// What comments ask for.
+    private(set) var hints: RoutingHint = []
 
     /// In words for a person, behind "the statement …".
     enum Problem: String {
@@ -161,6 +163,7 @@ struct Lexer {
     }
 
     private mutating func skipBlockComment() -> Bool {
+        let start = position
         var depth = 0
         while position < text.count {
             let (current, following) = (text[position], byte(position + 1))
@@ -170,7 +173,10 @@ struct Lexer {
             } else if current == UInt8(ascii: "*"), following == UInt8(ascii: "/") {
                 depth -= 1
                 position += 2
-                if depth == 0 { return true }
+                if depth == 0 {
+                    hints.formUnion(RoutingHint(comment: UnsafeBufferPointer(rebasing: text[start..<position])))
+                    return true
+                }
             } else {
                 position += 1
             }

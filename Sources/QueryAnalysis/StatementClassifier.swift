@@ -48,6 +48,14 @@ struct StatementClassifier {
         if total.statements > 1, controlsTransaction, total.effect < .write {
             (total.effect, total.reason) = (.write, "controls a transaction among several statements")
         }
+        if lexer.hints.contains(.primary), total.effect == .read || total.effect == .beginReadOnly {
+            (total.effect, total.reason) = (
+                total.effect == .read ? .primaryRead : .begin, "a comment asks for the primary"
+            )
+        } else if lexer.hints.contains(.standby), total.effect == .read {
+            traits.insert(.wantsStandby)
+            total.reason = "a comment asks for a standby"
+        }
         total.traits = traits
         return total
     }

@@ -78,12 +78,12 @@ struct Routing {
     }
 
     func text(_ classification: Classification) -> String {
-        "\(places(of: classification.effect)): \(classification.reason)"
+        "\(places(of: classification)): \(classification.reason)"
     }
 
-    private func places(of effect: StatementEffect) -> String {
-        switch effect {
-        case .empty, .read, .beginReadOnly: shares
+    private func places(of classification: Classification) -> String {
+        switch classification.effect {
+        case .empty, .read, .beginReadOnly: shares(wantsStandby: classification.traits.contains(.wantsStandby))
         case .transactionControl, .transactionEnd: "wherever the transaction is"
         case .primaryRead, .begin, .write, .sessionState: primary
         }
@@ -95,8 +95,9 @@ struct Routing {
     }
 
     /// By weight over the nodes that serve reads; the primary when none has a weight.
-    private var shares: String {
-        let readers = topology.nodes.filter { $0.servesReads && $0.weight > 0 }
+    private func shares(wantsStandby: Bool) -> String {
+        var readers = topology.nodes.filter { $0.servesReads && $0.weight > 0 }
+        if wantsStandby, readers.contains(where: { $0.role == .standby }) { readers.removeAll { $0.role == .primary } }
         let total = readers.reduce(0) { $0 + $1.weight }
         guard total > 0 else { return primary }
         return readers.sorted { $0.weight > $1.weight || ($0.weight == $1.weight && $0.id < $1.id) }

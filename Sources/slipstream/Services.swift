@@ -159,6 +159,7 @@ struct FreshnessService: Service, CustomStringConvertible {
         let endpoint: Endpoint
         var demands: AsyncStream<Void> { endpoint.freshness.demands }
         func beginProbe() -> UInt64? { endpoint.freshness.beginProbe() }
+        func somebodyWaits() -> Bool { endpoint.freshness.somebodyWaits() }
         func wantProbe() { endpoint.freshness.wantProbe() }
         func beginSamples() -> Bool { endpoint.freshness.beginSamples() }
 

@@ -215,4 +215,28 @@ struct ClassificationTests {
         let verdict = Classification.of(sql, functions: catalog)
         #expect(verdict.effect == .primaryRead, "\(verdict)")
     }
+
+    @Test(
+        "a comment may ask for the primary or for a standby",
+        arguments: [
+            ("/* slipstream: primary */ select 1", .primaryRead, .none),
+            ("select 1 /*slipstream='primary'*/", .primaryRead, .none),
+            ("select /*a='b',slipstream='primary',c='d'*/ 1", .primaryRead, .none),
+            ("/* slipstream:primary */ begin read only", .begin, .none),
+            ("/* slipstream: standby */ select 1", .read, .wantsStandby),
+            ("/* slipstream: standby */ /* slipstream: primary */ select 1", .primaryRead, .none),
+            ("/* slipstream: standby */ delete from t", .write, .none),
+            ("/* slipstream: primary */ delete from t", .write, .none),
+            ("/* /* slipstream: primary */ */ select 1", .primaryRead, .none),
+            ("/* slipstream: primarily */ select 1", .read, .none), ("/* slipstream primary */ select 1", .read, .none),
+            ("/* myslipstream: primary */ select 1", .read, .none),
+            ("select '/* slipstream: primary */'", .read, .none),
+            ("/*slipstream:*/ select 1", .read, .none), ("/* slipstream: standby", .write, .none),
+        ] as [(String, StatementEffect, StatementTraits)]
+    )
+    func hints(sql: String, effect: StatementEffect, traits: StatementTraits) {
+        let verdict = Classification.of(sql)
+        #expect(verdict.effect == effect, "\(verdict)")
+        #expect(verdict.traits.contains(.wantsStandby) == (traits == .wantsStandby), "\(verdict)")
+    }
 }

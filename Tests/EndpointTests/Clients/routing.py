@@ -74,6 +74,35 @@ class Reads(EndpointTestCase):
             reader.execute("COMMIT")
 
 
+class Hints(EndpointTestCase):
+    """What a comment asks for."""
+
+    def asked(self, connection, comment, count=30):
+        return {value(connection, comment.format("SELECT inet_server_port()")) for _ in range(count)}
+
+    def test_a_comment_asks_for_the_primary_or_a_standby(self):
+        with session() as connection:
+            for comment in ("/* slipstream: primary */ {}", "{} /*slipstream='primary',traceparent='00-1-2-01'*/",
+                            "/*application='shop',slipstream='primary'*/ {}"):
+                self.assertEqual(self.asked(connection, comment), {PRIMARY}, comment)
+            for comment in ("/* slipstream: standby */ {}", "{} /*action='list',slipstream='standby'*/"):
+                self.assertEqual(self.asked(connection, comment), ALL - {PRIMARY}, comment)
+            for comment in ("/* slipstream: elsewhere */ {}", "/* primary */ {}", "/* notslipstream: primary */ {}"):
+                self.assertEqual(self.asked(connection, comment), ALL, comment)
+
+    def test_a_standby_that_was_asked_for_has_what_the_session_wrote(self):
+        with table("n int") as t, session() as connection:
+            for n in range(100):
+                connection.execute(f"INSERT INTO {t} VALUES (%s)", [n])
+                self.assertEqual(value(connection, f"/* slipstream: standby */ SELECT count(*) FROM {t}"), n + 1)
+
+    def test_a_comment_makes_no_read_of_a_write(self):
+        with table("n int") as t, session() as connection:
+            for comment in ("/* slipstream: standby */", "/* slipstream: primary */"):
+                connection.execute(f"{comment} INSERT INTO {t} VALUES (1)")
+            self.assertEqual(value(connection, f"SELECT count(*) FROM {t}"), 2)
+
+
 class ToThePrimary(EndpointTestCase):
     def test_what_is_not_a_plain_read(self):
         with direct(user="app") as setup:
