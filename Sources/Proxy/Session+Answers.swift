@@ -409,6 +409,7 @@ extension Session {
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
+        current?.wasRefused = true
         if status != .idle {
             server.abandonAnswer()
             moveTransaction(from: server)

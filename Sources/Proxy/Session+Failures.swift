@@ -199,18 +199,12 @@ extension Session {
     func cancelRequested(then finished: @escaping () -> Void) {
         switch phase {
         case .running:
-            guard let server, server.state == .ready, let address = worker.address(of: server.node) else {
+            guard let server, server.state == .ready else {
                 finished()
                 return
             }
             server.cancelBegins()
-            worker.sendCancel(
-                server.cancelKey,
-                to: server.node,
-                transport: server.transport,
-                address: address,
-                port: worker.topology[server.node].port
-            ) {
+            worker.sendCancel(to: server) {
                 finished()
                 server.cancelEnded()
             }
@@ -257,15 +251,7 @@ extension Session {
 
     private func end(_ state: SQLState, _ limit: String) {
         // A query that runs is not only given up but cancelled: the server would work on it for nobody.
-        if phase == .running, let server, server.state == .ready, let address = worker.address(of: server.node) {
-            worker.sendCancel(
-                server.cancelKey,
-                to: server.node,
-                transport: server.transport,
-                address: address,
-                port: worker.topology[server.node].port
-            ) {}
-        }
+        if phase == .running, let server, server.state == .ready { worker.sendCancel(to: server) {} }
         close(
             ErrorMessage(
                 .fatal,

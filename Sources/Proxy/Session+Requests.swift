@@ -413,6 +413,13 @@ extension Session {
             server.replayError = nil
             self.server = nil
             abandon(server)
+            if server.role == .standby {
+                // What a standby refuses (default_transaction_isolation = serializable) is no error of the application's.
+                current?.tried |= 1 << server.node.rawValue
+                choose()
+                advance()
+                return
+            }
             failUnit(
                 ErrorMessage(
                     .error,
@@ -449,7 +456,7 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            if !isSetting { route.sent(unit.executes) }
+            if !isSetting { route.sent(current?.wasRefused == true ? .write : unit.executes) }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
             let mayHide = unit.executes == .write && functions?.catalog.leavesState == true

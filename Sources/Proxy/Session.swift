@@ -49,6 +49,8 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
+        /// A standby refused it: it may write, whatever it looks like.
+        var wasRefused = false
         /// How often the primary's connection broke under it.
         var primaryBreaks = 0
 

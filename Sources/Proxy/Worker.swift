@@ -57,7 +57,7 @@ final class Worker: @unchecked Sendable {
     private(set) var writer: NodeID?
     /// The nodes that serve reads, by bit.
     private var readable: UInt64 = 0
-    private var freshness: FreshnessView
+    var freshness: FreshnessView
     var unitsInFlight = 0
     /// For new connections; those that are open keep what they began with.
     private(set) var transportContexts: TransportContexts
@@ -65,7 +65,7 @@ final class Worker: @unchecked Sendable {
     private var streams: ContiguousArray<Stream?> = []
     private var freeStreams: [Int] = []
     private var streamSerials: ContiguousArray<UInt64> = []
-    private var sessions: ContiguousArray<Session?> = []
+    private(set) var sessions: ContiguousArray<Session?> = []
     private var freeSessions: [Int] = []
     /// A session's number is the process number of its client, who must not meet it again at once.
     private static let unusedSessions = 64
@@ -83,7 +83,7 @@ final class Worker: @unchecked Sendable {
     var naming = StatementNaming()
     private var isStopping = false
     private var stopsAt: MonotonicTime?
-    private var cancellers: [ObjectIdentifier: Canceller] = [:]
+    var cancellers: [ObjectIdentifier: Canceller] = [:]
     /// Nodes that live traffic could not reach take no reads for a moment, until the monitor has looked.
     private var avoidedUntil: [MonotonicTime] = []
 
@@ -377,41 +377,6 @@ final class Worker: @unchecked Sendable {
         return index.map { NodeID($0) }
     }
 
-    // MARK: - Freshness
-
-    /// The nodes, by bit, that have replayed what the next read of a session must see.
-    func fresh(for session: Session) -> UInt64 {
-        switch configuration.consistency {
-        case .eventual, .seconds:
-            return .max
-        case .session:
-            freshness.settle(&session.freshness)
-            return satisfying(session.freshness)
-        case .global:
-            return satisfying(freshness.everything(upTo: exchange.writes))
-        }
-    }
-
-    private func satisfying(_ needed: Freshness) -> UInt64 {
-        if needed.unresolved != 0 { exchange.waits() }
-        return freshness.satisfying(needed)
-    }
-
-    /// A session has written, or may have.
-    func wrote(_ session: Session) {
-        switch configuration.consistency {
-        case .eventual, .seconds: break
-        case .session, .global: freshness.wrote(exchange.wrote(), &session.freshness)
-        }
-    }
-
-    /// A connection to a standby was made: its server may have been started again since it was last asked.
-    func connected(to node: NodeID) {
-        guard standbys & 1 << UInt64(node.rawValue) != 0 else { return }
-        freshness.connected(node, at: now)
-        exchange.wantSamples()
-    }
-
     func name(of node: NodeID) -> String { topology[node].name }
 
     /// IPv4 address in host byte order.
@@ -605,11 +570,11 @@ final class Worker: @unchecked Sendable {
         sessionCount -= 1
     }
 
-    private func id(of session: Session) -> SessionID {
+    func id(of session: Session) -> SessionID {
         SessionID(index: session.index, serial: session.serial)
     }
 
-    private func session(_ id: SessionID) -> Session? {
+    func session(_ id: SessionID) -> Session? {
         guard sessions.indices.contains(id.index), let session = sessions[id.index], session.serial == id.serial else {
             return nil
         }
@@ -632,114 +597,5 @@ final class Worker: @unchecked Sendable {
         }
         session.isCounted = true
         return true
-    }
-
-    // MARK: - Cancel requests
-
-    /// The process number clients are told: it holds the worker's number and the session's.
-    func processID(ofSession index: Int) -> Int32 {
-        Int32(truncatingIfNeeded: (index + 1) * 64 + number)
-    }
-
-    /// A client connection turned out to be a cancel request. It is closed when the request was passed on, as libpq's
-    /// PQcancel waits for that.
-    func cancel(_ key: CancelKey, from requester: Session) {
-        let owner = Int(key.processID % 64)
-        guard key.processID > 0, owner < siblings.count else {
-            requester.close()
-            return
-        }
-        if siblings[owner] === self {
-            let id = id(of: requester)
-            cancelHere(key) { [weak self] in self?.session(id)?.close() }
-        } else {
-            siblings[owner].mailbox.put(.cancel(key, replyTo: self, session: id(of: requester)))
-        }
-    }
-
-    private func cancelHere(_ key: CancelKey, then finished: @escaping () -> Void) {
-        let index = Int(key.processID / 64) - 1
-        guard sessions.indices.contains(index), let session = sessions[index], session.cancelKey == key else {
-            finished()
-            return
-        }
-        session.cancelRequested(then: finished)
-    }
-
-    /// Sends a cancel request to a node over a connection of its own.
-    ///
-    /// - Parameter transport: of the connection whose unit is to be cancelled; the request goes the same way.
-    func sendCancel(
-        _ key: CancelKey,
-        to node: NodeID,
-        transport: ServerTransport,
-        address: UInt32,
-        port: UInt16,
-        then finished: @escaping () -> Void
-    ) {
-        let security = NodeSecurity(transportContexts, host: topology[node].host, like: transport)
-        let canceller = Canceller(key: key, security: security)
-        cancellers[ObjectIdentifier(canceller)] = canceller
-        canceller.onEnd = { [weak self, unowned canceller] in
-            self?.cancellers[ObjectIdentifier(canceller)] = nil
-            finished()
-        }
-        guard let stream = makeStream(owner: canceller) else {
-            canceller.end()
-            return
-        }
-        canceller.stream = stream
-        limitTime(of: stream)
-        stream.connect(address: address, port: port)
-    }
-}
-
-/// A cancel request on its way to a node: done when the node has closed the connection, and so has signalled.
-private final class Canceller: StreamOwner {
-    private let key: CancelKey
-    private var security: NodeSecurity
-    var stream: Stream?
-    var onEnd: (() -> Void)?
-
-    init(key: CancelKey, security: NodeSecurity) {
-        self.key = key
-        self.security = security
-    }
-
-    func streamDidConnect(_ stream: Stream) { proceed(security.connected(stream), stream) }
-
-    func streamDidReceive(_ stream: Stream) {
-        if security.isNegotiating { proceed(security.received(stream), stream) } else { end() }
-    }
-
-    func streamDidSecure(_ stream: Stream) {
-        security.secured(stream)
-        proceed(.startUp, stream)
-    }
-
-    private func proceed(_ step: NodeSecurity.Step, _ stream: Stream) {
-        switch step {
-        case .wait:
-            stream.receive()
-        case .startUp:
-            var writer = MessageWriter()
-            writer.cancelRequest(key)
-            stream.send(writer.bytes)
-            stream.receive()
-        case .fail:
-            end()
-        }
-    }
-
-    func streamDidSendAll(_ stream: Stream) {}
-    func streamDidBreak(_ stream: Stream, code: Int32) { end() }
-    func streamTookTooLong(_ stream: Stream) { end() }
-
-    func end() {
-        stream?.close()
-        stream = nil
-        let action = onEnd
-        onEnd = nil
-        action?()
     }
 }

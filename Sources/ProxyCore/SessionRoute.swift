@@ -5,7 +5,7 @@ package import QueryAnalysis
 ///
 /// The rules, in order:
 /// 1. What is not proven to be a read goes to the primary.
-/// 2. With `Consistency.seconds`, the session reads from the primary for the pin time, counted from the end of its last write.
+/// 2. After a statement that may leave state, and with `Consistency.seconds` after any write, the session reads from the primary for the pin time, counted from the end of its last write.
 /// 3. Everything else goes to any node that serves reads and has replayed what the session must see (`Freshness`), by weight.
 package struct SessionRoute: Sendable {
     package enum Destination: Sendable, Equatable {
@@ -26,6 +26,10 @@ package struct SessionRoute: Sendable {
     /// The client's encoding lets the lexer see every byte that matters.
     package var hasASCIISafeEncoding = true
     private var transactionWrote = false
+    private var transactionMayLeaveState = false
+
+    /// After a statement that may leave state behind: what exactly it has left is found out by and by.
+    private static let stateNanoseconds: Int64 = 5_000_000_000
 
     package init(pinTime: Duration) {
         pinNanoseconds = pinTime.nanoseconds
@@ -49,17 +53,22 @@ package struct SessionRoute: Sendable {
         switch effect {
         case .empty, .read, .primaryRead, .beginReadOnly, .begin, .transactionControl, .transactionEnd:
             break
-        case .write, .sessionState:
+        case .write:
             transactionWrote = true
+        case .sessionState:
+            transactionWrote = true
+            transactionMayLeaveState = true
         }
     }
 
     /// The server's answer is complete. Returns whether something was written, and is committed.
     package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) -> Bool {
         guard transactionWrote else { return false }
-        pinnedUntil = now + .nanoseconds(pinNanoseconds)
+        let pin = transactionMayLeaveState ? max(pinNanoseconds, Self.stateNanoseconds) : pinNanoseconds
+        pinnedUntil = max(pinnedUntil, now + .nanoseconds(pin))
         guard status == .idle else { return false }
         transactionWrote = false
+        transactionMayLeaveState = false
         return true
     }
 
@@ -72,5 +81,6 @@ package struct SessionRoute: Sendable {
     /// The unit last sent was a setting and nothing else: it wrote nothing.
     package mutating func onlySet() {
         transactionWrote = false
+        transactionMayLeaveState = false
     }
 }

@@ -176,6 +176,13 @@ class SessionState(EndpointTestCase):
             eventually("reads spread again", lambda: places(connection) == ALL)
             self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"4MB"})
 
+    def test_a_setting_that_standbys_do_not_take_is_no_error(self):
+        with session() as connection:
+            for setting in ("default_transaction_isolation = 'serializable'", "work_mem = '7MB'", "work_mem = '8MB'"):
+                connection.execute(f"SET {setting}")
+                self.assertEqual(places(connection), {PRIMARY})
+            self.assertEqual(value(connection, "SHOW work_mem"), "8MB")
+
     def test_state_that_cannot_be_replayed_keeps_the_session_on_the_primary_until_discard_all(self):
         with session() as connection:
             self.assertNotEqual(places(connection), {PRIMARY})
