@@ -15,7 +15,7 @@ modules=(
 
 django_source() {
     python_source Django "$version"
-    environment "$cache/django-venv" "Django==$version" 'psycopg[binary]==3.3.9' tblib==3.1.0
+    environment "$cache/django-venv" "Django==$version" 'psycopg[binary]==3.3.9' psycopg-pool==3.3.1 tblib==3.1.0
 }
 
 obtain_suite() { once "Django $version" django_source; }
