@@ -5,14 +5,16 @@ package enum StartupPacket: Sendable, Equatable {
     package static let cancelRequestCode: Int32 = 80_877_102
     package static let sslRequestCode: Int32 = 80_877_103
     package static let gssEncryptionRequestCode: Int32 = 80_877_104
-    /// `MAX_STARTUP_PACKET_LENGTH` of PostgreSQL.
-    package static let maximumLength = 10_000
+    /// `MAX_STARTUP_PACKET_LENGTH` of PostgreSQL, which does not count the length itself.
+    package static let maximumLength = 10_004
 
     case startup(StartupMessage)
     case cancel(CancelKey)
     case sslRequest
     case gssEncryptionRequest
     case unsupportedVersion(major: Int, minor: Int)
+    /// The length is not one that such a packet can have.
+    case wrongLength
     case malformed(String)
 
     /// The length the packet at the start of `bytes` announces; `nil` before four bytes are there.
@@ -23,14 +25,14 @@ package enum StartupPacket: Sendable, Equatable {
     /// Parses one whole packet.
     package init(_ bytes: RawSpan) {
         guard bytes.byteCount >= 8 else {
-            self = .malformed("invalid length of startup packet")
+            self = .wrongLength
             return
         }
         let code = bytes.int32(at: 4)
         switch code {
         case Self.cancelRequestCode:
             guard bytes.byteCount == 16 else {
-                self = .malformed("invalid length of cancel request packet")
+                self = .wrongLength
                 return
             }
             self = .cancel(CancelKey(processID: bytes.int32(at: 8), secret: bytes.int32(at: 12)))

@@ -31,6 +31,9 @@ extension Session {
         case .refuse(let message):
             close(message)
             return false
+        case .hangUp:
+            close()
+            return false
         case .authenticated(let credential, let reply, let consumed):
             client.consume(consumed)
             client.send(reply)

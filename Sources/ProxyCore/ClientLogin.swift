@@ -32,6 +32,8 @@ package final class ClientLogin {
         case lookUpVerifier(role: String, consumed: Int)
         /// Send the error and close.
         case refuse(ErrorMessage)
+        /// Close without a word, as PostgreSQL does where it can't be sure that a PostgreSQL client is there.
+        case hangUp
         /// Send the reply, then log in to a node with the credential.
         case authenticated(LoginCredential, reply: [UInt8], consumed: Int)
     }
@@ -267,7 +269,7 @@ package final class ClientLogin {
         guard let length = StartupPacket.announcedLength(bytes) else { return .needMore }
         guard (8...StartupPacket.maximumLength).contains(length) else {
             state = .ended
-            return .refuse(ErrorMessage(.fatal, .protocolViolation, "invalid length of startup packet"))
+            return .hangUp
         }
         guard length <= bytes.byteCount else { return .needMore }
         let action = started(StartupPacket(bytes.extracting(0..<length)), length, isLast: bytes.byteCount == length)
@@ -318,6 +320,9 @@ package final class ClientLogin {
                     "unsupported frontend protocol \(major).\(minor): server supports 3.0 to 3.0"
                 )
             )
+        case .wrongLength:
+            state = .ended
+            return .hangUp
         case .malformed(let message):
             return .refuse(ErrorMessage(.fatal, .protocolViolation, message))
         case .startup(let message):

@@ -77,15 +77,15 @@ struct StartupPacketTests {
     func tooShort() {
         for count in 0..<8 {
             let bytes = [UInt8](repeating: 0, count: count)
-            #expect(StartupPacket(bytes.span.bytes) == .malformed("invalid length of startup packet"))
+            #expect(StartupPacket(bytes.span.bytes) == .wrongLength)
         }
         let cancel: [UInt8] = [0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 1, 2]
-        #expect(StartupPacket(cancel.span.bytes) == .malformed("invalid length of cancel request packet"))
+        #expect(StartupPacket(cancel.span.bytes) == .wrongLength)
     }
 
     @Test("the announced length is known from four bytes on")
     func announcedLength() {
-        let bytes: [UInt8] = [0, 0, 0x27, 0x10, 0]
+        let bytes: [UInt8] = [0, 0, 0x27, 0x14, 0]
         for count in 0..<4 {
             #expect(StartupPacket.announcedLength(Array(bytes[..<count]).span.bytes) == nil)
         }

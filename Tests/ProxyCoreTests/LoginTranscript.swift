@@ -12,6 +12,7 @@ enum LoginAnswer: Equatable {
     case cancel(CancelKey)
     case lookUpVerifier(role: String, consumed: Int)
     case refuse(SQLState)
+    case hangUp
     case authenticated
 }
 
@@ -72,6 +73,7 @@ struct LoginTranscript: ~Copyable {
         return switch deliver(writer.bytes) {
         case .authenticated(let credential, _, _): (.authenticated, credential)
         case .refuse(let message): (.refuse(message.state), nil)
+        case .hangUp: (.hangUp, nil)
         case .needMore: (.needMore, nil)
         case .reply(let reply, let consumed): (.reply(reply, consumed: consumed), nil)
         case .lookUpVerifier(let role, let consumed): (.lookUpVerifier(role: role, consumed: consumed), nil)
@@ -89,6 +91,7 @@ struct LoginTranscript: ~Copyable {
         case .cancel(let key): .cancel(key)
         case .lookUpVerifier(let role, let consumed): .lookUpVerifier(role: role, consumed: consumed)
         case .refuse(let message): .refuse(message.state)
+        case .hangUp: .hangUp
         case .authenticated: .authenticated
         }
     }
@@ -128,7 +131,7 @@ struct LoginTranscript: ~Copyable {
             return .authenticated(key, client.serverFinal(Array(reply.dropFirst(Self.headSize))))
         case .refuse(let message):
             return .refused(message.state)
-        case .needMore, .reply, .encrypt, .cancel, .lookUpVerifier, .authenticated:
+        case .needMore, .reply, .encrypt, .cancel, .lookUpVerifier, .hangUp, .authenticated:
             return .other("no verdict")
         }
     }
