@@ -252,6 +252,9 @@ private struct ClientTrace: Equatable {
                 if error.message.contains("unencrypted data") { asksForEncryption = true }
                 try finish("\(error)", if: error.severity == .fatal)
                 return
+            case .hangUp:
+                outcome = "hangs up"
+                return
             case .authenticated:
                 try finish("is let in", if: false)
                 return
