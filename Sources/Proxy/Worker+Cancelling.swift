@@ -3,16 +3,20 @@ import Topology
 
 /// Cancel requests: clients', on their way to the session that they are for, and ours, on their way to a node.
 extension Worker {
+    /// Beyond those of processes, which end at 2^22: who gives his to `pg_terminate_backend()` must not end somebody else.
+    /// Source: proc(5), `pid_max`.
+    private static let firstProcessID = 1 << 30
+
     /// The process number clients are told: it holds the worker's number and the session's.
     func processID(ofSession index: Int) -> Int32 {
-        Int32(truncatingIfNeeded: (index + 1) * 64 + number)
+        Int32(truncatingIfNeeded: Self.firstProcessID + index * 64 + number)
     }
 
     /// A client connection turned out to be a cancel request. It is closed when the request was passed on, as libpq's
     /// PQcancel waits for that.
     func cancel(_ key: CancelKey, from requester: Session) {
-        let owner = Int(key.processID % 64)
-        guard key.processID > 0, owner < siblings.count else {
+        let owner = (Int(key.processID) - Self.firstProcessID) % 64
+        guard key.processID >= Self.firstProcessID, owner < siblings.count else {
             requester.close()
             return
         }
@@ -25,7 +29,7 @@ extension Worker {
     }
 
     func cancelHere(_ key: CancelKey, then finished: @escaping () -> Void) {
-        let index = Int(key.processID / 64) - 1
+        let index = (Int(key.processID) - Self.firstProcessID) / 64
         guard sessions.indices.contains(index), let session = sessions[index], session.cancelKey == key else {
             finished()
             return

@@ -152,6 +152,9 @@ class Cancelling(EndpointTestCase):
             ours = connection.info.backend_pid
             self.assertNotEqual(ours, value(connection, "SELECT pg_backend_pid()"))
             self.assertEqual(value(past, "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND usename = 'app'", ours), 0)
+            # It is nobody's: who ends "his backend" by it ends no stranger's.
+            self.assertGreater(ours, 2**22)
+            self.assertFalse(value(connection, "SELECT pg_terminate_backend(%s)", ours))
 
 
 if __name__ == "__main__":
