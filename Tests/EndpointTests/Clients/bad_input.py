@@ -64,8 +64,8 @@ class Bystander:
 
 class BadInput(EndpointTestCase):
     wire = Wire
-    # Descriptors that others may have opened meanwhile.
-    slack = 4
+    # Connections to nodes that pools keep, which a first test of a fresh cluster makes; fewer than a test has clients.
+    slack = 40
 
     def setUp(self):
         # What a first client of its kind makes grow is no leak; nor are the connections that ask how far the nodes are, once
