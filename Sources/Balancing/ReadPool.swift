@@ -80,11 +80,19 @@ public final class ReadPool: Sendable {
 extension ReadPool {
     /// One after the other, in an order shuffled at the start.
     public static func roundRobin(_ databases: Database...) -> ReadPool {
+        roundRobin(among: databases)
+    }
+
+    static func roundRobin(among databases: [Database]) -> ReadPool {
         ReadPool(databases, policy: RoundRobin(count: databases.count))
     }
 
     /// Any of them.
     public static func random(_ databases: Database...) -> ReadPool {
+        random(among: databases)
+    }
+
+    static func random(among databases: [Database]) -> ReadPool {
         ReadPool(databases, policy: WeightedRandom(weights: databases.map { _ in 1 }))
     }
 

@@ -81,7 +81,7 @@ package actor FreshnessProbes {
     private func serve() async {
         var session = NodeSession()
         for await _ in audience.demands {
-            if audience.beginSamples() { begin() }
+            takeSampleDemand()
             while !Task.isCancelled, let through = audience.beginProbe() {
                 let start = ContinuousClock.now
                 if let primary, let answer = await session.askPrimary(nodes[primary.rawValue], Self.timeout) {
@@ -96,13 +96,17 @@ package actor FreshnessProbes {
                     try? await Task.sleep(for: .milliseconds(100))
                 }
                 try? await Task.sleep(until: start + Self.shortestInterval, clock: .continuous)
-                if audience.beginSamples() { begin() }
+                takeSampleDemand()
                 if !audience.somebodyWaits() {
                     try? await Task.sleep(until: start + Self.interval, clock: .continuous)
-                    if audience.beginSamples() { begin() }
+                    takeSampleDemand()
                 }
             }
         }
+    }
+
+    private func takeSampleDemand() {
+        if audience.beginSamples() { begin() }
     }
 
     // MARK: - The standbys

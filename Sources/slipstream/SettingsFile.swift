@@ -61,7 +61,7 @@ extension EndpointConfiguration {
         }
         pooling = settings.pooling
         consistency = settings.consistency
-        pinTime = settings.pinTime ?? .seconds(5)
+        pinTime = settings.pinTime ?? pinTime
         primaryWait = settings.primaryWait
         login.passwords = settings.passwords
         if let rules = settings.rules { login.rules = rules }

@@ -22,7 +22,7 @@ public struct RandomRouter: PoolRouter {
     public let pool: ReadPool
 
     public init(_ databases: Database...) {
-        pool = ReadPool(databases, policy: WeightedRandom(weights: databases.map { _ in 1 }))
+        pool = .random(among: databases)
     }
 }
 
@@ -42,8 +42,8 @@ public struct RoundRobinRouter: PoolRouter {
     private let writes: ReadPool
 
     public init(_ databases: Database...) {
-        pool = ReadPool(databases, policy: RoundRobin(count: databases.count))
-        writes = ReadPool(databases, policy: RoundRobin(count: databases.count))
+        pool = .roundRobin(among: databases)
+        writes = .roundRobin(among: databases)
     }
 
     public func databaseForWrite(_ query: RoutedQuery) -> Database? { writes.next(for: query) }
