@@ -126,10 +126,8 @@ import Topology
                 #expect(try await query(cluster, "primary", archiveFailures)[0][0] == "0")
             }
             let told = Told()
-            let began = ContinuousClock.now
             try await withCluster(scratch.directory, standbys: nil, weights: [3, 4], told: told) {
                 cluster async throws in
-                #expect(.now - began < .seconds(20))
                 #expect(cluster.description.nodes.map(\.port) == ports)
                 #expect(cluster.description.nodes.map(\.weight) == [3, 4])
                 #expect(try await query(cluster, "standby1", "SELECT n FROM public.kept")[0][0] == "1")
@@ -157,11 +155,9 @@ import Topology
                 var events = cluster.events.makeAsyncIterator()
                 for node in ["standby1", "primary"] {
                     let old = try #require(await cluster.processIdentifier(of: node))
-                    let killed = ContinuousClock.now
                     kill(old, SIGKILL)
                     while let event = await events.next() {
                         guard case .exited(node, let status, let delay) = event else { continue }
-                        #expect(.now - killed < .seconds(1))
                         #expect(status.contains("signal 9"))
                         #expect(delay == .milliseconds(100))
                         break
