@@ -66,9 +66,10 @@ extension Settings {
 
         # --- Reads after writes ----------------------------------------------------------------------------------------------
 
-        # What a read sees: session (its session's own writes), global (all writes answered before it by this endpoint),
-        # eventual (what its node has replayed), or seconds (its session reads from the primary for a time after a write, which
-        # "pin_time: 5s" says).
+        # What a read sees: session (its session's own writes), key (also those of sessions with the same slipstream.key),
+        # global (all writes answered before it by this endpoint), eventual (what its node has replayed), or seconds (its
+        # session reads from the primary for a time after a write, which "pin_time: 5s" says). Databases and users may have
+        # one of their own, and sessions: SET slipstream.consistency = 'eventual'.
         consistency: session
         # How long a statement that needs the primary waits for one to come up.
         primary_wait: 10s

@@ -16,8 +16,10 @@ enum SettingsKeys {
         "client_tls_protocols", "client_tls_ciphers", "server_tls_sslmode", "server_tls_cert_file",
         "server_tls_key_file", "server_tls_ca_file", "server_tls_protocols", "server_tls_ciphers",
     ]
-    static let database = ["pool_mode", "pool_size", "min_pool_size", "reserve_pool_size", "max_db_connections"]
-    static let user = ["pool_mode", "pool_size", "max_user_connections", "password"]
+    static let database = [
+        "pool_mode", "pool_size", "min_pool_size", "reserve_pool_size", "max_db_connections", "consistency",
+    ]
+    static let user = ["pool_mode", "pool_size", "max_user_connections", "consistency", "password"]
 
     /// More server connections than a server can have.
     static let poolLimit = 262_143
@@ -97,7 +99,6 @@ extension SettingsReader {
         case "consistency":
             if let consistency = choice(value, Consistency.self) { settings.consistency = consistency }
         case "pin_time":
-            pinTimeLine = value.line
             settings.pinTime = duration(value)
         case "primary_wait":
             if let time = duration(value) { settings.primaryWait = time }
@@ -167,6 +168,7 @@ extension SettingsReader {
             case "pool_size": overrides.poolSize = reader.integer(value, 1...SettingsKeys.poolLimit)
             case "min_pool_size": overrides.minPoolSize = reader.integer(value, 0...SettingsKeys.poolLimit)
             case "reserve_pool_size": overrides.reservePoolSize = reader.integer(value, 0...SettingsKeys.poolLimit)
+            case "consistency": overrides.consistency = reader.choice(value, Consistency.self)
             case "max_db_connections":
                 overrides.maxDatabaseConnections = reader.integer(value, 0...SettingsKeys.poolLimit)
             default: preconditionFailure("\(key) is a known key that nobody reads")
@@ -182,6 +184,7 @@ extension SettingsReader {
             switch key {
             case "pool_mode": overrides.poolMode = reader.choice(value, PoolMode.self)
             case "pool_size": overrides.poolSize = reader.integer(value, 1...SettingsKeys.poolLimit)
+            case "consistency": overrides.consistency = reader.choice(value, Consistency.self)
             case "max_user_connections":
                 overrides.maxUserConnections = reader.integer(value, 0...SettingsKeys.poolLimit)
             case "password": passwords[name] = reader.string(value)

@@ -1,3 +1,4 @@
+import ProxyCore
 import Yams
 
 /// A value and where it stands.
@@ -64,12 +65,12 @@ extension SettingsReader {
 
     mutating func duration(_ value: Value) -> Duration? {
         guard let text = string(value) else { return nil }
-        guard let duration = Quantities.duration(text) else {
+        guard let duration = Duration(text: text) else {
             note(
                 value.line,
                 value.path,
                 "\"\(text)\" is not a length of time",
-                "Give a number with \(Quantities.unitNames), such as 15s; a plain number is seconds."
+                "Give a number with \(Duration.unitNames), such as 15s; a plain number is seconds."
             )
             return nil
         }

@@ -28,7 +28,6 @@ struct SettingsReader<Files: ConfigurationFiles> {
     let files: Files
     var settings = Settings()
     var problems: [ConfigurationProblem] = []
-    var pinTimeLine: Int?
     /// Where rules were given, for there are two ways.
     private var rulesKey: String?
 
@@ -136,14 +135,6 @@ struct SettingsReader<Files: ConfigurationFiles> {
 
     /// What holds between keys.
     private mutating func checkTogether() {
-        if let pinTimeLine, settings.pinTime != nil, settings.consistency != .seconds {
-            note(
-                pinTimeLine,
-                ["pin_time"],
-                "only consistency seconds has a pin time",
-                "Add \"consistency: seconds\", or leave the key out."
-            )
-        }
         let tls = settings.clientTLS
         if (tls.certificateFile == nil) != (tls.keyFile == nil) {
             let (given, missing) = tls.keyFile == nil ? ("cert", "key") : ("key", "cert")

@@ -13,12 +13,17 @@ package struct SQLState: Hashable, Sendable, CustomStringConvertible, Expressibl
     package static let transactionResolutionUnknown: SQLState = "08007"
     package static let protocolViolation: SQLState = "08P01"
     package static let featureNotSupported: SQLState = "0A000"
+    package static let invalidParameterValue: SQLState = "22023"
+    package static let noActiveTransaction: SQLState = "25P01"
+    package static let duplicatePreparedStatement: SQLState = "42P05"
+    package static let inFailedTransaction: SQLState = "25P02"
     package static let invalidAuthorization: SQLState = "28000"
     package static let invalidPassword: SQLState = "28P01"
     package static let idleInTransactionSessionTimeout: SQLState = "25P03"
     package static let transactionTimeout: SQLState = "25P04"
     package static let tooManyConnections: SQLState = "53300"
     package static let programLimitExceeded: SQLState = "54000"
+    package static let undefinedObject: SQLState = "42704"
     package static let queryCanceled: SQLState = "57014"
     package static let adminShutdown: SQLState = "57P01"
     package static let cannotConnectNow: SQLState = "57P03"
@@ -52,6 +57,9 @@ package struct ErrorMessage: Error, Sendable, Equatable {
         self.detail = detail
         self.hint = hint
     }
+
+    package var asWarning: ErrorMessage { ErrorMessage(.warning, state, message, detail: detail, hint: hint) }
+    package var asFatal: ErrorMessage { ErrorMessage(.fatal, state, message, detail: detail, hint: hint) }
 
     /// The message as it goes over the wire.
     package func write(to writer: inout MessageWriter) {

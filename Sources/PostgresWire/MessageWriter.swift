@@ -41,6 +41,12 @@ package struct MessageWriter {
         }
     }
 
+    package mutating func int16(_ value: Int16) {
+        let value = UInt16(bitPattern: value)
+        bytes.append(UInt8(truncatingIfNeeded: value >> 8))
+        bytes.append(UInt8(truncatingIfNeeded: value))
+    }
+
     package mutating func byte(_ value: UInt8) {
         bytes.append(value)
     }
@@ -134,6 +140,36 @@ extension MessageWriter {
 
     package mutating func saslResponse(_ data: [UInt8]) {
         message(.password) { $0.raw(data) }
+    }
+
+    /// RowDescription of columns of type `text`, which look the same in text and in binary format.
+    package mutating func rowDescription(_ columns: [String]) {
+        message(.rowDescription) {
+            $0.int16(Int16(columns.count))
+            for column in columns {
+                $0.string(column)
+                $0.int32(0)
+                $0.int16(0)
+                $0.int32(25)
+                $0.int16(-1)
+                $0.int32(-1)
+                $0.int16(0)
+            }
+        }
+    }
+
+    package mutating func dataRow(_ values: [String]) {
+        message(.dataRow) {
+            $0.int16(Int16(values.count))
+            for value in values {
+                $0.int32(Int32(value.utf8.count))
+                $0.raw(value.utf8)
+            }
+        }
+    }
+
+    package mutating func commandComplete(_ tag: String) {
+        message(.commandComplete) { $0.string(tag) }
     }
 
     package mutating func terminate() {

@@ -13,6 +13,7 @@ package final class FreshnessExchange: Sendable {
     private let isProbeWanted = Atomic<Bool>(false)
     private let isSomebodyWaiting = Atomic<Bool>(false)
     private let areSamplesWanted = Atomic<Bool>(false)
+    private let keys = Mutex(KeyedWrites())
 
     init() {
         (demands, demand) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -24,11 +25,19 @@ package final class FreshnessExchange: Sendable {
     var writes: UInt64 { lastWrite.load(ordering: .sequentiallyConsistent) }
 
     /// A write is about to be answered. Its number; a probe that begins later covers it.
-    func wrote() -> UInt64 {
-        let number = lastWrite.add(1, ordering: .sequentiallyConsistent).newValue
-        wantProbe()
-        return number
+    ///
+    /// - Parameter key: of the sessions that must see it; empty for none.
+    func wrote(key: String) -> UInt64 {
+        guard !key.isEmpty else { return lastWrite.add(1, ordering: .sequentiallyConsistent).newValue }
+        return keys.withLock { keys in
+            let number = lastWrite.add(1, ordering: .sequentiallyConsistent).newValue
+            keys.wrote(key, number)
+            return number
+        }
     }
+
+    /// The number of the last write with a key; 0 when there was none.
+    func lastWrite(withKey key: String) -> UInt64 { keys.withLock { $0.lastWrite(of: key) } }
 
     /// A session would read from a standby if it were known where its write is.
     func waits() {
@@ -37,6 +46,7 @@ package final class FreshnessExchange: Sendable {
 
     /// Somebody needs to know where the primary's log ends.
     package func wantProbe() {
+        if isProbeWanted.load(ordering: .sequentiallyConsistent) { return }
         if !isProbeWanted.exchange(true, ordering: .sequentiallyConsistent) { demand.yield() }
     }
 

@@ -18,6 +18,8 @@ final class PoolGroup {
 
     let database: String
     let user: String
+    /// Of sessions that ask for none of their own.
+    let consistency: Consistency
     private let worker: Worker
     /// By node.
     private var pools: [Pool?] = []
@@ -32,6 +34,9 @@ final class PoolGroup {
         self.database = database
         self.user = user
         self.worker = worker
+        let configuration = worker.configuration
+        consistency =
+            configuration.pooling.consistency(database: database, user: user) ?? configuration.consistency
     }
 
     func pool(of node: NodeID) -> Pool {

@@ -267,6 +267,7 @@ extension Session {
             forgotState(on: server, all: current.lastCommand == .discardAll)
         } else if let change, !current.hasFailed {
             transaction.changes.append(change)
+            if case .resetAll = change.0 { resetPreferences() }
         } else if current.lastCommand == .discardAll {
             transaction.mayLeaveState = true
         }
@@ -277,7 +278,10 @@ extension Session {
         }
         // AND CHAIN ends one transaction and begins the next.
         let isChained = onlyCommand && current.unit.executes == .transactionEnd
-        if status == .idle || isChained { endTransaction(current, on: server) }
+        if status == .idle || isChained {
+            endTransaction(current, on: server)
+            preferencesEndTransaction(isCommitted: current.lastCommand == .commit)
+        }
     }
 
     /// DISCARD ALL, or DEALLOCATE ALL, was the whole unit. Drivers say the latter after a rollback.
@@ -285,6 +289,7 @@ extension Session {
         // What the statement itself was taken to leave.
         transaction.mayLeaveState = isSticky && !all
         if all {
+            resetPreferences()
             settings = startupSettings
             server.settings = .none
             isSticky = server.mustClose
@@ -391,6 +396,7 @@ extension Session {
         var found = SessionSettings.none
         for (name, value) in probe.result.settings { found = found.setting(name, to: value) }
         server.settings = found
+        adoptPreferences(probe.result.settings)
         settings = found.completed(with: startupSettings)
         isSticky = !probe.result.holds.isEmpty || server.mustClose
         if probe.result.holds.contains(StateProbe.temporaryObject) { server.hasTemporarySchema = true }

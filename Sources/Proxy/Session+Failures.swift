@@ -27,7 +27,7 @@ extension Session {
                 )
             }
             advance()
-        case .login, .idle, .running, .closed:
+        case .login, .idle, .running, .answering, .closed:
             break
         }
     }
@@ -83,6 +83,7 @@ extension Session {
         if status != .idle {
             status = .idle
             transaction = TransactionState()
+            preferencesEndTransaction(isCommitted: false)
             lostTransaction = true
         }
         if passesToServer {
@@ -128,6 +129,7 @@ extension Session {
         guard let unit = current else { return }
         current = nil
         status = .idle
+        preferencesEndTransaction(isCommitted: false)
         standbyTransaction = nil
         transaction.changes = []
         // State still to be brought to the primary stays due; a BEGIN does not.
@@ -214,6 +216,9 @@ extension Session {
                 advance()
             }
             finished()
+        case .answering:
+            answerWithError(ErrorMessage(.error, .queryCanceled, "canceling statement due to user request"))
+            finished()
         case .login, .starting, .idle, .closed:
             finished()
         }
@@ -242,9 +247,11 @@ extension Session {
         case .idle where status != .idle && isOver(pooling.transactionTimeout, transactionSince),
             .running where isOver(pooling.transactionTimeout, transactionSince):
             end(.transactionTimeout, "transaction_timeout")
+        case .answering where isOver(worker.configuration.primaryWait, since):
+            waitedTooLongForProbe()
         case .idle, .running:
             sendUnfinished()
-        case .login, .starting, .waiting, .closed:
+        case .login, .starting, .waiting, .answering, .closed:
             break
         }
     }

@@ -45,7 +45,8 @@ extension Session {
     private func authenticated(by credential: LoginCredential) {
         isAuthenticated = true
         worker.admission.left()
-        guard let startup = login?.startup else { preconditionFailure("who is authenticated has said who it is") }
+        guard var startup = login?.startup else { preconditionFailure("who is authenticated has said who it is") }
+        let asked = startup.takeEndpointSettings()
         group = worker.group(database: database, user: role)
         profile = group.profile(StartupProfile(startup, database: database))
         if !credential.isEmpty { group.lastLogin = (profile, credential) }
@@ -54,6 +55,13 @@ extension Session {
         phase = .starting
         mode = worker.configuration.pooling.settings(database: database, user: role).mode
         settings = startupSettings
+        preferencesChanged()
+        do throws(ErrorMessage) {
+            for (name, value) in asked { try set(name, to: value) }
+        } catch {
+            close(error.asFatal)
+            return
+        }
         client.receive()
         start(tried: 0)
     }

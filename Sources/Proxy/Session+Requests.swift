@@ -24,7 +24,7 @@ extension Session {
                     return
                 }
                 guard readUnit() else { return }
-            case .starting, .waiting:
+            case .starting, .waiting, .answering:
                 client.receive()
                 return
             case .closed:
@@ -116,8 +116,8 @@ extension Session {
             return
         }
         waitsForPrimaryUntil = nil
-        current = Current(unit: unit)
         change = nil
+        current = Current(unit: unit)
         if unit.ending == .flush, unit.binds == 0, status == .idle, !unit.isOpaque {
             // It only prepares: with a Sync of ours behind it, it is a unit of its own, and what follows may go elsewhere.
             current?.unit.ending = .ready
@@ -130,23 +130,25 @@ extension Session {
     }
 
     /// The text of the only statement that a unit executes.
-    private func soleStatement(of unit: RequestUnit) -> [UInt8]? {
+    func soleStatement(of unit: RequestUnit) -> [UInt8]? {
         let bytes = client.unread.bytes
         if unit.isSimpleQuery { return bytes.array(MessageHeader.size..<unit.length - 1) }
         guard unit.binds == 1, let bind = requests.operations.first(where: { $0.kind == .bind }) else { return nil }
-        return text(of: bind.statement, in: bytes)
+        return text(of: bind, in: bytes)
     }
 
-    /// The text of a statement that the unit prepares or refers to.
-    private func text(of name: StatementName, in bytes: RawSpan) -> [UInt8]? {
-        for operation in requests.operations where operation.statement == name {
-            guard case .parse = operation.kind else { continue }
-            let start = operation.name.upperBound + 1
-            guard let end = bytes.terminator(from: start, before: operation.message.upperBound) else { return nil }
-            return bytes.array(start..<end)
+    /// The text of the statement that an operation of the unit prepares or refers to.
+    func text(of operation: StatementOperation, in bytes: RawSpan) -> [UInt8]? {
+        let definition = requests.operations.last {
+            guard case .parse = $0.kind else { return false }
+            return $0.statement == operation.statement && $0.message.lowerBound <= operation.message.lowerBound
         }
-        let text = statements.text(of: name)
-        return text.isEmpty ? nil : text
+        guard let definition else {
+            let text = statements.text(of: operation.statement)
+            return text.isEmpty ? nil : text
+        }
+        let start = definition.name.upperBound + 1
+        return bytes.terminator(from: start, before: definition.message.upperBound).map { bytes.array(start..<$0) }
     }
 
     /// Finds a node for the current unit, which waits or runs afterwards.
@@ -168,6 +170,7 @@ extension Session {
         if let server {
             // Until it is quiet it is not known what the session holds there.
             guard server.isQuiet else { return }
+            if answersHere(current.unit) { return }
             if status != .idle, mustLeaveStandby(current.unit) {
                 moveTransaction(from: server)
             } else {
@@ -175,6 +178,7 @@ extension Session {
                 return
             }
         }
+        if answersHere(current.unit) { return }
         guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
             usePrimary()
             return
@@ -183,10 +187,16 @@ extension Session {
         case .primary:
             usePrimary()
         case .anyReader:
+            let hintsStandby = current.unit.traits.contains(.wantsStandby)
+            let route = preferences?.present.route ?? .auto
+            if route == .primary, !hintsStandby {
+                usePrimary()
+                return
+            }
             let node = worker.chooseReader(
                 except: current.tried,
                 among: worker.fresh(for: self),
-                wantsStandby: current.unit.traits.contains(.wantsStandby)
+                wantsStandby: hintsStandby || route == .standby
             )
             guard let node else {
                 usePrimary()
@@ -273,7 +283,7 @@ extension Session {
         case .waiting:
             run(on: server)
             advance()
-        case .login, .idle, .running, .closed:
+        case .login, .idle, .running, .answering, .closed:
             self.server = nil
             giveBack(server)
         }
@@ -474,7 +484,7 @@ extension Session {
         let bytes = client.unread.bytes
         if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
         return requests.operations.compactMap { operation in
-            guard operation.kind == .bind, let text = text(of: operation.statement, in: bytes) else { return nil }
+            guard operation.kind == .bind, let text = text(of: operation, in: bytes) else { return nil }
             return ServerConnection.query(text)
         }
     }

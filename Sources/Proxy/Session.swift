@@ -21,6 +21,8 @@ final class Session: StreamOwner {
         case waiting
         /// A unit was sent; its answer is not complete.
         case running
+        /// A unit about the endpoint itself waits for the next probe of the primary.
+        case answering
         case closed
     }
 
@@ -127,6 +129,8 @@ final class Session: StreamOwner {
     var route: SessionRoute
     /// What its reads must see.
     var freshness = Freshness()
+    /// What it asked of the endpoint, if anything.
+    var preferences: TransactionalPreferences?
     var current: Current?
     /// The setting that the current unit makes, and nothing else.
     var change: (SettingChange, text: [UInt8])?
@@ -188,8 +192,7 @@ final class Session: StreamOwner {
         self.client = client
         since = worker.now
         transactionSince = worker.now
-        let configuration = worker.configuration
-        route = SessionRoute(pinTime: configuration.consistency == .seconds ? configuration.pinTime : .zero)
+        route = SessionRoute(pinTime: .zero)
         cancelKey = CancelKey(
             processID: worker.processID(ofSession: index),
             secret: Int32.random(in: .min ... .max)

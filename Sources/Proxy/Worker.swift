@@ -58,6 +58,8 @@ final class Worker: @unchecked Sendable {
     /// The nodes that serve reads, by bit.
     private var readable: UInt64 = 0
     var freshness: FreshnessView
+    /// Sessions that are told when the next probe has come back.
+    var probeWaiters: Set<SessionID> = []
     var unitsInFlight = 0
     /// For new connections; those that are open keep what they began with.
     private(set) var transportContexts: TransportContexts
@@ -239,6 +241,7 @@ final class Worker: @unchecked Sendable {
             functions(of: database).asksSequences = true
         case .resolved(let through, let position, let timeline, let node):
             freshness.resolved(through: through, at: position, timeline: timeline, by: node)
+            probeAnswered()
         case .replayed(let node, let position, let timeline, let askedAt):
             freshness.replayed(node, position, timeline: timeline, askedAt: askedAt)
         case .shutdown:

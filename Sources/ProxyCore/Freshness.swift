@@ -7,10 +7,43 @@ package enum Consistency: String, Sendable, CaseIterable {
     case eventual
     /// A session sees its own writes.
     case session
+    /// A session sees its own writes, and those of all sessions that have the same `slipstream.key`.
+    case key
     /// Every read sees every write that was acknowledged through this endpoint before it.
     case global
     /// A session reads from the primary for some seconds after a write, and hopes that this is enough.
     case seconds
+}
+
+extension Consistency {
+    /// Whether reads must see writes that standbys may not have replayed yet.
+    package var isExact: Bool {
+        switch self {
+        case .session, .key, .global: true
+        case .eventual, .seconds: false
+        }
+    }
+}
+
+/// What a reader must have replayed, as it goes from one process or endpoint to another: `1:16/B374D848`.
+package struct FreshnessToken: Sendable, Equatable, CustomStringConvertible {
+    package let timeline: UInt32
+    package let position: LSN
+
+    package init(timeline: UInt32, position: LSN) {
+        self.timeline = timeline
+        self.position = position
+    }
+
+    package init?(_ text: String) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, parts[0].utf8.allSatisfy({ (48...57).contains($0) }), let timeline = UInt32(parts[0]),
+            timeline > 0, let position = LSN(parts[1])
+        else { return nil }
+        self.init(timeline: timeline, position: position)
+    }
+
+    package var description: String { "\(timeline):\(position)" }
 }
 
 /// What the reads of one session must see.
@@ -143,6 +176,32 @@ package struct FreshnessView: Sendable {
         freshness.unresolved = last
         settle(&freshness)
         return freshness
+    }
+
+    // MARK: - Tokens
+
+    /// What other sessions must see to see what this one wrote; `nil` while that is not known, or when it wrote nothing.
+    package func token(of freshness: Freshness) -> FreshnessToken? {
+        guard freshness.unresolved == 0, freshness.position.rawValue != 0, freshness.epoch == epoch, let timeline else {
+            return nil
+        }
+        return FreshnessToken(timeline: timeline, position: freshness.position)
+    }
+
+    /// The session must see what a token of somebody else stands for. Returns false when the token's timeline is not known
+    /// here, yet or any more: then nothing has changed.
+    package func accept(_ token: FreshnessToken, _ freshness: inout Freshness) -> Bool {
+        guard let timeline, token.timeline <= timeline else { return false }
+        settle(&freshness)
+        if freshness.unresolved == 0 { freshness.epoch = epoch }
+        if token.timeline == timeline {
+            freshness.position = max(freshness.position, token.position)
+        } else if freshness.unresolved == 0 {
+            // Where the old timeline ended is not known here. Any probe of the present one is behind that.
+            freshness.unresolved = 1
+            settle(&freshness)
+        }
+        return true
     }
 
     private func position(coveringWrite number: UInt64) -> LSN? {

@@ -83,6 +83,11 @@ package struct PoolingConfiguration: Sendable, Equatable {
             maxUserConnections: user?.maxUserConnections ?? maxUserConnections
         )
     }
+
+    /// What sessions of `user` in `database` have of their own; `nil` leaves the endpoint's.
+    package func consistency(database: String, user: String) -> Consistency? {
+        users[user]?.consistency ?? databases[database]?.consistency
+    }
 }
 
 /// What a database has of its own; `nil` leaves the default.
@@ -92,6 +97,7 @@ package struct DatabaseOverrides: Sendable, Equatable {
     package var minPoolSize: Int?
     package var reservePoolSize: Int?
     package var maxDatabaseConnections: Int?
+    package var consistency: Consistency?
 
     package init() {}
 }
@@ -101,6 +107,7 @@ package struct UserOverrides: Sendable, Equatable {
     package var poolMode: PoolMode?
     package var poolSize: Int?
     package var maxUserConnections: Int?
+    package var consistency: Consistency?
 
     package init() {}
 }

@@ -282,6 +282,7 @@ package struct RequestUnitReader: Sendable {
         )
         parsed[name] = verdict
         unit.effect = max(unit.effect, verdict.effect)
+        unit.traits.formUnion(verdict.traits.intersection(.isEndpointCommand))
         if !name.isUnnamed { unit.hasNames = true }
         return true
     }
@@ -304,7 +305,7 @@ package struct RequestUnitReader: Sendable {
         }
         unit.effect = max(unit.effect, verdict.effect)
         // What EXECUTE returns is told by the statement that it names.
-        unit.traits.formUnion(verdict.traits.intersection(.namesStatements))
+        unit.traits.formUnion(verdict.traits.intersection(.ofUnexecuted))
         guard kind == .bind else { return }
         unit.execute(verdict.effect)
         unit.traits.formUnion(verdict.traits)

@@ -21,7 +21,7 @@ package struct SessionRoute: Sendable {
     }
 
     /// How long a session reads from the primary after a write. As a `Duration` it would make every session larger.
-    private let pinNanoseconds: Int64
+    private var pinNanoseconds: Int64
     package private(set) var pinnedUntil = MonotonicTime.distantPast
     /// The client's encoding lets the lexer see every byte that matters.
     package var hasASCIISafeEncoding = true
@@ -33,6 +33,11 @@ package struct SessionRoute: Sendable {
 
     package init(pinTime: Duration) {
         pinNanoseconds = pinTime.nanoseconds
+    }
+
+    package var pinTime: Duration {
+        get { .nanoseconds(pinNanoseconds) }
+        set { pinNanoseconds = newValue.nanoseconds }
     }
 
     package func destination(of unit: RequestUnit, now: MonotonicTime) -> Destination {

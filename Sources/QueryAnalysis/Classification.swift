@@ -50,6 +50,11 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let mayTakeFromSequence = StatementTraits(rawValue: 16)
     /// Rather a standby than the primary, for a read.
     package static let wantsStandby = StatementTraits(rawValue: 32)
+    /// About the endpoint itself: an `EndpointCommand`, if it stands alone.
+    package static let isEndpointCommand = StatementTraits(rawValue: 64)
+
+    /// Those that matter although a statement is only prepared or described.
+    package static var ofUnexecuted: StatementTraits { StatementTraits(rawValue: 1 | 64) }
 }
 
 /// The verdict on one query string.

@@ -126,6 +126,8 @@ struct StatementClassifier {
                 traits.insert(.namesStatements)
             } else if lexer.matches(token, "load") {
                 traits.insert(.cannotBeDiscarded)
+            } else if lexer.matches(token, "reset") {
+                noteEndpointSetting(following())
             }
             simple(.sessionState, "\(name) may leave state in the session")
         }
@@ -231,6 +233,7 @@ struct StatementClassifier {
     /// Settings are those of the session wherever it is, but for those that tell a standby from the primary.
     private mutating func show() {
         advance()
+        noteEndpointSetting(token)
         if token.keyword == .all || token.keyword == .transaction || isSettingOfStandby(token) {
             raise(to: .primaryRead, "shows a setting that differs on a standby")
         }
@@ -295,6 +298,7 @@ struct StatementClassifier {
         advance()
         let next = following()
         if lexer.matches(token, "seed") { traits.insert(.cannotBeDiscarded) }
+        noteEndpointSetting(token.keyword == .local || lexer.matches(token, "session") ? next : token)
         let isLocal = (token.keyword == .local || token.keyword == .constraints) && namesSetting(next)
         let isMode = next.keyword == .isolation || next.keyword == .read || next.keyword == .not
         let isCharacteristic = isMode || next.keyword == .deferrable || next.keyword == .snapshot
@@ -303,6 +307,10 @@ struct StatementClassifier {
         } else {
             simple(.sessionState, "SET may leave state in the session")
         }
+    }
+
+    private mutating func noteEndpointSetting(_ token: Token) {
+        if lexer.hasPrefix(token, "slipstream") { traits.insert(.isEndpointCommand) }
     }
 
     private func namesSetting(_ token: Token) -> Bool {

@@ -145,7 +145,7 @@ struct SettingsTests {
             (
                 "users:\n  ann:\n    shoe: 3",
                 "slipstream.yaml:3: users.ann.shoe: unknown key. "
-                    + "Known here are pool_mode, pool_size, max_user_connections and password."
+                    + "Known here are pool_mode, pool_size, max_user_connections, consistency and password."
             ),
             (
                 "pool_mode: statement",

@@ -43,6 +43,13 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    @Test(arguments: Backend.allCases) func settings(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("settings")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
     @Test(
         arguments: [
             ("Global", "consistency: global\n"), ("Seconds", "consistency: seconds\npin_time: 2s\n"),

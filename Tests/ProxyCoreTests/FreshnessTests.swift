@@ -33,6 +33,36 @@ struct FreshnessTests {
         #expect(view.satisfying(session) == 0b110)
     }
 
+    @Test(
+        "a token of this timeline is a position, one of an older timeline is behind any probe, and one of a newer is not known"
+    )
+    func tokens() throws {
+        var view = view()
+        var session = Freshness()
+        #expect(
+            !view.accept(FreshnessToken(timeline: 2, position: lsn(500)), &session),
+            "nothing is known of the primary yet"
+        )
+        view.resolved(through: 0, at: lsn(400), timeline: 2, by: NodeID(0))
+        #expect(view.token(of: session) == nil, "it has nothing to see")
+        #expect(!view.accept(FreshnessToken(timeline: 3, position: lsn(1)), &session))
+        #expect(view.accept(FreshnessToken(timeline: 2, position: lsn(500)), &session))
+        #expect(view.token(of: session) == FreshnessToken(timeline: 2, position: lsn(500)))
+        #expect(view.accept(FreshnessToken(timeline: 2, position: lsn(300)), &session))
+        #expect(view.token(of: session)?.position == lsn(500), "what has to be seen is not taken back")
+
+        var other = Freshness()
+        #expect(view.accept(FreshnessToken(timeline: 1, position: lsn(99_999)), &other))
+        view.resolved(through: 1, at: lsn(600), timeline: 2, by: NodeID(0))
+        view.settle(&other)
+        #expect(view.token(of: other) == FreshnessToken(timeline: 2, position: lsn(600)))
+
+        #expect(FreshnessToken("1:16/B374D848")?.description == "1:16/B374D848")
+        for text in ["", "1", "1:", "0:0/1", "+1:0/1", "1:0/1:2", "4294967296:0/1", "x:0/1", "1:g/1"] {
+            #expect(FreshnessToken(text) == nil)
+        }
+    }
+
     @Test("the first probe that covers a write counts, not the last: others may write on and on")
     func firstCoveringProbe() {
         var view = view()

@@ -1,24 +1,3 @@
-/// Durations as people write them.
-enum Quantities {
-    private static let units: [(name: String, nanoseconds: Double)] = [
-        ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("min", 60e9), ("h", 3_600e9), ("d", 86_400e9),
-    ]
-    static let unitNames = units.map(\.name).joined(separator: ", ")
-
-    /// Reads `15s`, `2min`, `500 ms`, or a plain number of seconds; `nil` for anything else, negative times and more than
-    /// a hundred years.
-    static func duration(_ text: String) -> Duration? {
-        let digits = text.prefix { ("0"..."9").contains($0) || $0 == "." }
-        let unit = text.dropFirst(digits.count).drop { $0 == " " }
-        guard !digits.isEmpty, digits.first != ".", digits.last != ".", let number = Double(digits),
-            let scale = unit.isEmpty ? 1e9 : units.first(where: { $0.name == unit })?.nanoseconds
-        else { return nil }
-        let nanoseconds = (number * scale).rounded()
-        guard nanoseconds <= 3.2e18 else { return nil }
-        return .nanoseconds(Int64(nanoseconds))
-    }
-}
-
 /// The name that was probably meant.
 enum Spelling {
     static func closest(to name: String, among known: [String]) -> String? {

@@ -1,0 +1,103 @@
+/// A statement about the endpoint itself, which it answers without a server: `SET slipstream.key = 'user:42'`,
+/// `SHOW slipstream.token`.
+///
+/// The forms are those of PostgreSQL's SET, RESET and SHOW. What is written in another way (`set_config`, one statement
+/// among several) reaches a server, which takes the setting for one of an application.
+package enum EndpointCommand: Sendable, Equatable {
+    /// - Parameter value: `nil` for DEFAULT.
+    case set(name: String, value: String?, isLocal: Bool)
+    case reset(name: String)
+    case show(name: String)
+
+    /// The settings' first name.
+    package static let prefix = "slipstream."
+
+    /// Reads one statement; `nil` when it is none of these, or more than one.
+    package init?(_ sql: UnsafeRawBufferPointer) {
+        guard let base = sql.baseAddress else { return nil }
+        let text = UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: sql.count)
+        var reader = EndpointCommandReader(text)
+        guard let command = reader.statement(), reader.isAtEnd else { return nil }
+        self = command
+    }
+}
+
+private struct EndpointCommandReader {
+    private let text: UnsafeBufferPointer<UInt8>
+    private var lexer: Lexer
+    private var token: Token
+
+    init(_ text: UnsafeBufferPointer<UInt8>) {
+        self.text = text
+        var lexer = Lexer(text)
+        token = lexer.next()
+        self.lexer = lexer
+    }
+
+    private mutating func advance() { token = lexer.next() }
+
+    var isAtEnd: Bool {
+        var (lexer, token) = (lexer, token)
+        while token.kind == .semicolon { token = lexer.next() }
+        return token.kind == .end && lexer.failure == nil && lexer.doubt == nil && !lexer.isAmbiguous
+    }
+
+    mutating func statement() -> EndpointCommand? {
+        let isReset = lexer.matches(token, "reset")
+        if isReset || token.entry.start == .show {
+            advance()
+            return name().map { isReset ? .reset(name: $0) : .show(name: $0) }
+        }
+        guard token.entry.start == .set else { return nil }
+        advance()
+        let isLocal = token.keyword == .local
+        if isLocal || lexer.matches(token, "session") { advance() }
+        guard let name = name(), token.keyword == .to || lexer.matches(token, "=") else { return nil }
+        advance()
+        if lexer.matches(token, "default"), token.kind == .word {
+            advance()
+            return .set(name: name, value: nil, isLocal: isLocal)
+        }
+        return value().map { .set(name: name, value: $0, isLocal: isLocal) }
+    }
+
+    /// The second part of a name whose first is ours.
+    private mutating func name() -> String? {
+        var name = ""
+        while token.kind == .word || token.kind == .quotedIdentifier {
+            // Case does not count even in quotes.
+            name += SettingNames.folded(lexer.name(token))
+            advance()
+            guard token.kind == .dot else { break }
+            name += "."
+            advance()
+        }
+        guard name.utf8.starts(with: EndpointCommand.prefix.utf8) else { return nil }
+        return String(name.dropFirst(EndpointCommand.prefix.count))
+    }
+
+    private mutating func value() -> String? {
+        let bytes = text[token.range]
+        switch token.kind {
+        case .word, .number:
+            defer { advance() }
+            return String(decoding: bytes, as: UTF8.self)
+        case .string:
+            // With a backslash it would depend on the kind of string what it means.
+            guard token.range.lowerBound > 0, text[token.range.lowerBound - 1] == UInt8(ascii: "'"),
+                !bytes.contains(UInt8(ascii: "\\"))
+            else { return nil }
+            var value: [UInt8] = []
+            var isSecond = false
+            for byte in bytes {
+                isSecond = byte == UInt8(ascii: "'") && !isSecond
+                if !isSecond { value.append(byte) }
+            }
+            advance()
+            return String(decoding: value, as: UTF8.self)
+        case .end, .semicolon, .quotedIdentifier, .parameter, .openParenthesis, .closeParenthesis, .comma, .dot,
+            .typecast, .symbol, .invalid:
+            return nil
+        }
+    }
+}
