@@ -12,6 +12,10 @@ package enum Metrics {
         metrics.gauge("slipstream_healthy", "1 while the cluster is healthy.", [([:], isHealthy)])
         let nodes = status.nodes
         metrics.gauge("slipstream_node_up", "1 while the node is up.", nodes) { $0.state == .up ? 1 : 0 }
+        let nodesServing = status.topology.nodes.filter(\.servesReads).map(\.name)
+        metrics.gauge("slipstream_node_serves_reads", "1 while reads may go to the node.", nodes) {
+            nodesServing.contains($0.name) ? 1 : 0
+        }
         metrics.gauge("slipstream_node_primary", "1 for the primary.", nodes) { $0.role == .primary ? 1 : 0 }
         metrics.gauge("slipstream_node_weight", "Share of the reads.", nodes) { Double($0.weight) }
         metrics.gauge("slipstream_node_timeline", "Timeline.", nodes) { $0.timeline.map { Double($0) } }

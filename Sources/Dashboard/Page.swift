@@ -15,7 +15,7 @@ enum Page {
           th { font-weight: 600; }
           .state { padding: .1rem .5rem; border-radius: 1rem; color: #fff; background: var(--bad); }
           .healthy, .up { background: var(--good); }
-          .degraded, .detached, .starting { background: var(--fair); }
+          .degraded, .detached, .starting, .lags { background: var(--fair); }
           code, .faint { opacity: .75; }
         </style>
         <h1>Slipstream</h1><span id="state" class="state">…</span>
@@ -57,12 +57,12 @@ enum Page {
               body.replaceChildren();
               for (const node of status.nodes) {
                 const row = body.insertRow();
-                row.title = node.last_error ?? '';
+                row.title = node.last_error ?? node.lag_problem ?? '';
                 cell(row, node.name);
                 cell(row, node.role);
                 cell(row, node.host + ':' + node.port);
                 cell(row, node.weight);
-                cell(row, node.state, node.state);
+                cell(row, node.state + (node.lag_problem ? ', lags' : ''), node.lag_problem ? 'lags' : node.state);
                 cell(row, node.timeline);
                 cell(row, node.wal_position);
                 cell(row, lag(node));

@@ -12,6 +12,8 @@ package import Topology
 ///    blame.
 /// 4. A probe that fails, or a process that exits, makes a node `down` at once. A failure seen by live traffic does
 ///    not: it only brings the next probe forward, because one broken connection proves nothing about a server.
+/// 5. A standby that is further behind than its `MaxLag` serves no reads until it has caught up well. This is judged when it
+///    answers, and only while the primary is `up`: otherwise nobody knows how far it is behind, and it stays as it is.
 package struct ClusterAssessment: Sendable {
     package typealias Instant = ContinuousClock.Instant
 
@@ -28,20 +30,22 @@ package struct ClusterAssessment: Sendable {
         var exitedAt: Instant?
         /// Start of the first probe that found the stream gone.
         var streamLostAt: Instant?
-        /// When replay was last seen at the primary's position.
-        var caughtUpAt: Instant?
-        var lagSeconds: Double?
+        /// When it answered last: how far it was behind.
+        var lag: Lag?
+        var maxLag: MaxLag
         var problem: String?
     }
 
     private var members: [Member]
+    private var primaryPositions = PositionHistory()
     private var version: UInt64 = 0
 
     /// - Parameters:
     ///   - nodes: indexed by `NodeID`.
     ///   - slotNames: the replication slot of each standby.
-    package init(nodes: [Node], slotNames: [NodeID: String] = [:]) {
-        members = nodes.map { Member(node: $0, slotName: slotNames[$0.id]) }
+    ///   - maxLags: how far each may be behind; who is not in it may be any far.
+    package init(nodes: [Node], slotNames: [NodeID: String] = [:], maxLags: [NodeID: MaxLag] = [:]) {
+        members = nodes.map { Member(node: $0, slotName: slotNames[$0.id], maxLag: maxLags[$0.id] ?? MaxLag()) }
     }
 
     /// The picture for the data plane.
@@ -106,9 +110,13 @@ package struct ClusterAssessment: Sendable {
             $0.members[id.rawValue].node.state = previous
             $0.assignRoles()
             $0.assignStates()
+            let answering = $0.members[id.rawValue]
+            if answering.node.role == .primary, let position = answering.sample?.position?.endOfLastRecord {
+                $0.primaryPositions.append(position, at: now)
+            }
             // A standby that answered before its primary did has not been measured yet.
-            for member in $0.members where member.node.id == id || member.lagSeconds == nil {
-                $0.measureLag(of: member.node.id, now: now)
+            for member in $0.members where member.node.id == id || member.lag == nil {
+                $0.measureLag(of: member.node.id)
             }
         }
     }
@@ -158,26 +166,24 @@ package struct ClusterAssessment: Sendable {
         return answeredAt > lostAt ? .detached : .up
     }
 
-    /// Age of the last replayed transaction alone would call a standby hours behind that is milliseconds behind a
-    /// primary that was idle for hours: the time since it was last seen level bounds it.
-    private mutating func measureLag(of id: NodeID, now: Instant) {
+    /// Rule 5.
+    private mutating func measureLag(of id: NodeID) {
         let member = members[id.rawValue]
         guard let sample = member.sample, sample.isInRecovery else {
-            members[id.rawValue].lagSeconds = nil
+            members[id.rawValue].lag = nil
+            members[id.rawValue].node.exceedsMaxLag = false
             return
         }
-        guard let target = primaryPosition, let replayed = sample.position else { return }
-        if replayed >= target {
-            members[id.rawValue].caughtUpAt = now
-            members[id.rawValue].lagSeconds = 0
-        } else {
-            let sinceLevel = member.caughtUpAt.map { (now - $0) / .seconds(1) }
-            members[id.rawValue].lagSeconds = [sample.replayAge, sinceLevel].compactMap(\.self).min()
-        }
-    }
-
-    private var primaryPosition: LSN? {
-        members.first { $0.node.role == .primary }?.sample?.position?.endOfLastRecord
+        guard let target = primaryPositions.last, let replayed = sample.position else { return }
+        let transactionAge = sample.replayAge.map { Duration.seconds($0) }
+        let lag = Lag(
+            bytes: target.bytes(since: replayed),
+            time: primaryPositions.age(of: replayed, transactionAge: transactionAge)
+        )
+        members[id.rawValue].lag = lag
+        guard member.node.state == .up, topology.primary?.state == .up else { return }
+        members[id.rawValue].node.exceedsMaxLag =
+            member.maxLag.isExceeded(by: lag, before: member.node.exceedsMaxLag)
     }
 
     private mutating func changing(_ change: (inout ClusterAssessment) -> Void) -> Bool {
@@ -203,8 +209,12 @@ package struct ClusterAssessment: Sendable {
                 status.archive = member.sample?.archive
             case .standby:
                 status.receivedPosition = member.sample?.received
-                status.lagSeconds = member.lagSeconds
-                if let target = primaryPosition, let replayed = member.sample?.position {
+                status.lagSeconds = member.lag.map { $0.time / .seconds(1) }
+                status.maxLag = MaxLagStatus(member.maxLag)
+                if member.node.exceedsMaxLag, let lag = member.lag {
+                    status.lagProblem = "\(member.maxLag.excess(of: lag)): serves no reads"
+                }
+                if let target = primaryPositions.last, let replayed = member.sample?.position {
                     status.lagBytes = target.bytes(since: replayed)
                 }
                 let replica = primary?.sample?.replicas.first { $0.slot.name == member.slotName }

@@ -60,16 +60,18 @@ package struct ClusterStatus: Codable, Sendable, Equatable {
     /// The nodes as the data plane sees them.
     package var topology: Topology {
         Topology(
-            nodes: nodes.enumerated().map { index, node in
-                Node(
+            nodes: nodes.enumerated().map { index, status in
+                var node = Node(
                     id: NodeID(index),
-                    name: node.name,
-                    role: node.role,
-                    host: node.host,
-                    port: node.port,
-                    weight: node.weight,
-                    state: node.state
+                    name: status.name,
+                    role: status.role,
+                    host: status.host,
+                    port: status.port,
+                    weight: status.weight,
+                    state: status.state
                 )
+                node.exceedsMaxLag = status.lagProblem != nil
+                return node
             }
         )
     }
@@ -107,8 +109,12 @@ package struct NodeStatus: Codable, Sendable, Equatable {
     package var receivedPosition: LSN?
     /// A standby: bytes from its replay position to the primary's insert position.
     package var lagBytes: UInt64?
-    /// A standby: age of the last replayed transaction; 0 when replay has reached the primary.
+    /// A standby: time since the primary had no more than this has replayed; 0 when replay has reached the primary.
     package var lagSeconds: Double?
+    /// A standby: how far it may be behind; `nil` when there is no limit.
+    package var maxLag: MaxLagStatus?
+    /// A standby: why it serves no reads although it is up, which is that it is further behind than it may be.
+    package var lagProblem: String?
     /// A standby: `pg_stat_replication.state` on the primary.
     package var replicationState: String?
     /// A standby: its replication slot on the primary.
@@ -133,8 +139,23 @@ package struct NodeStatus: Codable, Sendable, Equatable {
         case receivedPosition = "received_position"
         case lagBytes = "lag_bytes"
         case lagSeconds = "lag_seconds"
+        case maxLag = "max_lag"
+        case lagProblem = "lag_problem"
         case replicationState = "replication_state"
         case lastError = "last_error"
+    }
+}
+
+/// How far a standby may be behind and serve reads; what is `nil` is not limited.
+package struct MaxLagStatus: Codable, Sendable, Equatable {
+    package var bytes: UInt64?
+    package var seconds: Double?
+
+    /// `nil` when nothing is limited.
+    package init?(_ maxLag: MaxLag) {
+        guard maxLag != MaxLag() else { return nil }
+        bytes = maxLag.bytes
+        seconds = maxLag.time.map { $0 / .seconds(1) }
     }
 }
 

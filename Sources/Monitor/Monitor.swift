@@ -16,11 +16,14 @@ package struct MonitoredNode: Sendable {
     package var parameters: ConnectionParameters
     /// Its replication slot on the primary.
     package var slotName: String?
+    /// How far it may be behind and serve reads.
+    package var maxLag: MaxLag
 
-    package init(node: Node, parameters: ConnectionParameters, slotName: String?) {
+    package init(node: Node, parameters: ConnectionParameters, slotName: String?, maxLag: MaxLag = MaxLag()) {
         self.node = node
         self.parameters = parameters
         self.slotName = slotName
+        self.maxLag = maxLag
     }
 }
 
@@ -69,7 +72,8 @@ package actor Monitor {
         let slots = nodes.compactMap { node in node.slotName.map { (node.node.id, $0) } }
         assessment = ClusterAssessment(
             nodes: nodes.map(\.node),
-            slotNames: Dictionary(slots, uniquingKeysWith: { first, _ in first })
+            slotNames: Dictionary(slots, uniquingKeysWith: { first, _ in first }),
+            maxLags: Dictionary(nodes.map { ($0.node.id, $0.maxLag) }, uniquingKeysWith: { first, _ in first })
         )
     }
 
@@ -168,6 +172,16 @@ package actor Monitor {
     private func publish(since before: Topology) {
         let now = observation
         for (node, status) in zip(now.topology.nodes, now.nodes) where node != before[node.id] {
+            if node.exceedsMaxLag != before[node.id].exceedsMaxLag {
+                if let problem = status.lagProblem {
+                    logger.warning("\(node.name) (\(node.role)) \(problem)")
+                } else {
+                    logger.info("\(node.name) (\(node.role)) has caught up: serves reads again")
+                }
+                var unmoved = before[node.id]
+                unmoved.exceedsMaxLag = node.exceedsMaxLag
+                guard node != unmoved else { continue }
+            }
             let problem = status.lastError.map { ": \($0)" } ?? ""
             let level: Logger.Level = node.state == .up ? .info : .warning
             logger.log(level: level, "\(node.name) (\(node.role)) is \(node.state)\(problem)")

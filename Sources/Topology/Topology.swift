@@ -38,6 +38,8 @@ package struct Node: Sendable, Equatable {
     /// Share of the reads relative to the other nodes; 0 takes none.
     package var weight: Int
     package var state: NodeState
+    /// A standby: whether it is further behind than it may be (`MaxLag`). It is `up` all the same: what runs there goes on.
+    package var exceedsMaxLag = false
 
     package init(
         id: NodeID,
@@ -59,7 +61,7 @@ package struct Node: Sendable, Equatable {
 
     /// Whether a read may be sent here.
     package var servesReads: Bool {
-        state == .up
+        state == .up && !exceedsMaxLag
     }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FoundationEssentials
+import Monitor
 import Replication
 import UnixSignals
 

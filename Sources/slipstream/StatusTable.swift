@@ -15,6 +15,7 @@ enum StatusTable {
         lines += archive(status)
         for node in status.nodes {
             if let problem = node.lastError { lines.append("\(node.name): \(problem)") }
+            if let problem = node.lagProblem { lines.append("\(node.name): \(problem)") }
         }
         return lines.joined(separator: "\n")
     }
@@ -93,37 +94,5 @@ struct TextTable {
             while line.last == " " { line.removeLast() }
             return line
         }
-    }
-}
-
-/// Numbers for a person.
-enum Quantity {
-    static func bytes(_ count: UInt64) -> String {
-        var value = Double(count)
-        for unit in ["B", "kB", "MB", "GB"] {
-            if value < 1024 { return unit == "B" ? "\(count) B" : "\(fixed(value, 1)) \(unit)" }
-            value /= 1024
-        }
-        return "\(fixed(value, 1)) TB"
-    }
-
-    static func seconds(_ seconds: Double) -> String {
-        if seconds < 10 { return "\(fixed(seconds, 2)) s" }
-        if seconds < 120 { return "\(fixed(seconds, 0)) s" }
-        if seconds < 7200 { return "\(fixed(seconds / 60, 0)) min" }
-        return "\(fixed(seconds / 3600, 0)) h"
-    }
-
-    /// `value` with so many digits after the point.
-    static func fixed(_ value: Double, _ digits: Int) -> String {
-        var scale = 1.0
-        for _ in 0..<digits { scale *= 10 }
-        let scaled = (abs(value) * scale).rounded()
-        guard scaled < 1e15 else { return String(value) }
-        let whole = Int64(scaled / scale)
-        let sign = value < 0 && scaled > 0 ? "-" : ""
-        guard digits > 0 else { return "\(sign)\(whole)" }
-        let fraction = String(Int64(scaled) - whole * Int64(scale))
-        return "\(sign)\(whole).\(String(repeating: "0", count: digits - fraction.count))\(fraction)"
     }
 }

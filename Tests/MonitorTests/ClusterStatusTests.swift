@@ -18,6 +18,8 @@ import Topology
         primary.archive = ArchiveStatus(lastArchived: segment, age: 2.5, failedCount: 0, failing: false)
         var standby = NodeStatus(nodes[1])
         standby.lagBytes = 1 << 40
+        standby.maxLag = MaxLagStatus(MaxLag(bytes: 16 << 20, time: .seconds(5)))
+        standby.lagProblem = "lags 1 TB behind"
         standby.slot = SlotStatus(name: "standby1", active: true, walStatus: "reserved", retainedBytes: 328)
         return ClusterStatus(
             pid: 4711,
@@ -46,6 +48,9 @@ import Topology
         #expect(nodes[0]["wal_position"] as? String == "0/3000148")
         #expect((nodes[0]["archive"] as? [String: Any])?["last_archived"] as? String == "000000010000000000000002")
         #expect(nodes[1]["lag_bytes"] as? Int == 1 << 40)
+        #expect((nodes[1]["max_lag"] as? [String: Any])?["bytes"] as? Int == 16 << 20)
+        #expect((nodes[1]["max_lag"] as? [String: Any])?["seconds"] as? Double == 5)
+        #expect(nodes[1]["lag_problem"] as? String == "lags 1 TB behind")
         #expect((nodes[1]["slot"] as? [String: Any])?["wal_status"] as? String == "reserved")
     }
 
@@ -58,6 +63,8 @@ import Topology
         #expect(lines.contains("# TYPE slipstream_node_up gauge"))
         #expect(lines.contains(#"slipstream_node_up{node="primary",role="primary"} 1"#))
         #expect(lines.contains(#"slipstream_node_up{node="standby1",role="standby"} 0"#))
+        #expect(lines.contains(#"slipstream_node_serves_reads{node="primary",role="primary"} 1"#))
+        #expect(lines.contains(#"slipstream_node_serves_reads{node="standby1",role="standby"} 0"#))
         #expect(lines.contains(#"slipstream_node_wal_position_bytes{node="primary",role="primary"} 50331976"#))
         #expect(lines.contains(#"slipstream_node_lag_bytes{node="standby1",role="standby"} 1099511627776"#))
         #expect(lines.contains(#"slipstream_archive_age_seconds{node="primary",role="primary"} 2.5"#))

@@ -19,6 +19,13 @@ struct TopologyTests {
         #expect(node(0, .primary, state).servesReads == serves)
     }
 
+    @Test("a standby that is too far behind serves no reads, although it is up")
+    func lagging() {
+        var standby = node(1, .standby)
+        standby.exceedsMaxLag = true
+        #expect(standby.state == .up && !standby.servesReads)
+    }
+
     @Test("a node is found by its id")
     func nodeByID() {
         let topology = Topology(version: 3, nodes: [node(0, .primary), node(1, .standby)])
