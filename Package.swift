@@ -87,7 +87,7 @@ let package = Package(
         ),
         library(
             "ConfigurationFile",
-            ["HostBasedAuthentication", "ProxyCore", .product(name: "Yams", package: "Yams")],
+            ["HostBasedAuthentication", "ProxyCore", "Topology", .product(name: "Yams", package: "Yams")],
             isTestable: true
         ),
         library("Reactor", ["CReactor"]),
@@ -161,7 +161,10 @@ let package = Package(
         tests("PostgresAuthTests", ["PostgresAuth", "TestSupport", crypto]),
         tests("TopologyTests", ["Topology"]),
         tests("HostBasedAuthenticationTests", ["HostBasedAuthentication", "TestSupport"]),
-        tests("ConfigurationFileTests", ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore", "TestSupport"]),
+        tests(
+            "ConfigurationFileTests",
+            ["ConfigurationFile", "HostBasedAuthentication", "ProxyCore", "TestSupport", "Topology"]
+        ),
         tests(
             "ProxyCoreTests",
             [

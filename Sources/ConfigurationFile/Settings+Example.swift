@@ -73,6 +73,9 @@ extension Settings {
         consistency: session
         # How long a statement that needs the primary waits for one to come up.
         primary_wait: 10s
+        # How far a standby may be behind: an amount of data (16MB), a time (5s), or both ({bytes: 16MB, time: 5s}). One that is
+        # further behind serves no reads until it is less than half as far. 0 is no limit.
+        max_lag: 0
 
         # --- TLS: disable, allow, prefer, require, verify-ca, verify-full ----------------------------------------------------
 
@@ -91,7 +94,7 @@ extension Settings {
         #server_tls_protocols: secure
         #server_tls_ciphers: default
 
-        # --- What databases and users have of their own: the user's value beats the database's, which beats the default -------
+        # --- What databases, users and nodes have of their own: the user's value beats the database's, which beats the default
 
         #databases:
         #  shop:
@@ -107,6 +110,9 @@ extension Settings {
         #    max_user_connections: 20
         #    # Logs in to the nodes when a rule below lets the user in without a password (trust, cert).
         #    password: secret
+        #nodes:
+        #  standby2:
+        #    max_lag: 1GB
 
         # --- Who may log in, from where and how: the syntax of pg_hba.conf. The first line that matches decides --------------
         # Methods: scram-sha-256, md5 (or SCRAM where the password is stored so), password, cert, trust, reject.

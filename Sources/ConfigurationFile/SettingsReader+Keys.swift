@@ -7,9 +7,9 @@ enum SettingsKeys {
     static let top =
         [
             "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "consistency", "pin_time",
-            "primary_wait",
+            "primary_wait", "max_lag",
         ]
-        + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "hba", "hba_file"]
+        + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "nodes", "hba", "hba_file"]
 
     static let tls = [
         "client_tls_sslmode", "client_tls_cert_file", "client_tls_key_file", "client_tls_ca_file",
@@ -20,6 +20,7 @@ enum SettingsKeys {
         "pool_mode", "pool_size", "min_pool_size", "reserve_pool_size", "max_db_connections", "consistency",
     ]
     static let user = ["pool_mode", "pool_size", "max_user_connections", "consistency", "password"]
+    static let node = ["max_lag"]
 
     /// More server connections than a server can have.
     static let poolLimit = 262_143
@@ -102,8 +103,11 @@ extension SettingsReader {
             settings.pinTime = duration(value)
         case "primary_wait":
             if let time = duration(value) { settings.primaryWait = time }
+        case "max_lag":
+            if let maxLag = maxLag(value) { settings.maxLag = maxLag }
         case "databases": takeDatabases(value)
         case "users": takeUsers(value)
+        case "nodes": takeNodes(value)
         case "hba", "hba_file": takeRules(key, value)
         default: preconditionFailure("\(key) is a known key that nobody reads")
         }
@@ -193,6 +197,15 @@ extension SettingsReader {
             reader.settings.pooling.users[name] = overrides
         }
         settings.passwords = LoginPolicy.Passwords(passwords)
+    }
+
+    private mutating func takeNodes(_ value: Value) {
+        eachNamed(value, SettingsKeys.node) { reader, name, key, value in
+            switch key {
+            case "max_lag": reader.settings.nodes[name] = NodeSettings(maxLag: reader.maxLag(value), line: value.line)
+            default: preconditionFailure("\(key) is a known key that nobody reads")
+            }
+        }
     }
 
     /// The keys below each name.

@@ -1,6 +1,8 @@
 import ProxyCore
 import Yams
 
+import struct Topology.MaxLag
+
 /// A value and where it stands.
 struct Value {
     var path: [String]
@@ -75,6 +77,54 @@ extension SettingsReader {
             return nil
         }
         return duration
+    }
+
+    /// An amount of data, a length of time, or both below keys of their own. 0 is no limit.
+    mutating func maxLag(_ value: Value) -> MaxLag? {
+        var maxLag = MaxLag()
+        if let limits = value.node.mapping {
+            read(limits, at: value.path, known: ["bytes", "time"]) { reader, key, value in
+                switch key {
+                case "bytes": maxLag.bytes = reader.bytes(value).flatMap { $0 == 0 ? nil : $0 }
+                case "time": maxLag.time = reader.duration(value).flatMap { $0 == .zero ? nil : $0 }
+                default: preconditionFailure("\(key) is a known key that nobody reads")
+                }
+            }
+            return maxLag
+        }
+        guard let text = string(value) else { return nil }
+        guard text != "0" else { return maxLag }
+        // A plain number could be either.
+        let hasUnit = text.last?.isLetter == true
+        if hasUnit, let bytes = DataSize.bytes(text) {
+            maxLag.bytes = bytes == 0 ? nil : bytes
+        } else if hasUnit, let time = Duration(text: text) {
+            maxLag.time = time == .zero ? nil : time
+        } else {
+            note(
+                value.line,
+                value.path,
+                "\"\(text)\" is neither an amount of data nor a length of time",
+                "Give a number with \(DataSize.unitNames), or with \(Duration.unitNames); "
+                    + "both are {bytes: 16MB, time: 5s}."
+            )
+            return nil
+        }
+        return maxLag
+    }
+
+    private mutating func bytes(_ value: Value) -> UInt64? {
+        guard let text = string(value) else { return nil }
+        guard let bytes = DataSize.bytes(text) else {
+            note(
+                value.line,
+                value.path,
+                "\"\(text)\" is not an amount of data",
+                "Give a number with \(DataSize.unitNames), such as 16MB; a plain number is bytes."
+            )
+            return nil
+        }
+        return bytes
     }
 
     mutating func choice<Choice: RawRepresentable & CaseIterable>(_ value: Value, _: Choice.Type) -> Choice?

@@ -23,7 +23,7 @@ extension ClusterDescription {
         progress: @Sendable (String) -> Void
     ) throws(ReplicationError) {
         let present = nodes.count - 1
-        let wanted = options.standbys ?? (nodes.isEmpty ? 2 : present)
+        let wanted = options.standbys ?? (nodes.isEmpty ? ClusterOptions.usualStandbys : present)
         guard (0...16).contains(wanted) else {
             throw ReplicationError(.environment, "\(wanted) standbys: there may be 0 to 16")
         }
@@ -43,7 +43,7 @@ extension ClusterDescription {
         }
         for index in nodes.count..<count {
             let role: Role = index == 0 ? .primary : .standby
-            let name = index == 0 ? "primary" : "standby\(index)"
+            let name = NodeDescription.name(index)
             nodes.append(
                 NodeDescription(
                     name: name,

@@ -90,6 +90,9 @@ package struct NodeDescription: Codable, Sendable, Equatable {
     /// Whether its data directory is whole. Until then it is made anew.
     package var isComplete: Bool
 
+    /// Of the node that is made as the first, the second …
+    static func name(_ index: Int) -> String { index == 0 ? "primary" : "standby\(index)" }
+
     enum CodingKeys: String, CodingKey {
         case name, role, host, port, weight
         case dataDirectory = "data_directory"

@@ -1,5 +1,8 @@
 /// What a person may choose about a local cluster.
 package struct ClusterOptions: Sendable {
+    /// Of a new cluster.
+    static let usualStandbys = 2
+
     /// How many standbys; `nil` is two for a new cluster, and what there is for an existing one. An existing cluster grows,
     /// but never loses a standby by this.
     package var standbys: Int?
@@ -21,5 +24,14 @@ package struct ClusterOptions: Sendable {
         self.weights = weights
         self.binaryDirectory = binaryDirectory
         self.executable = executable
+    }
+
+    /// The names of the nodes that a cluster has when it was opened with these options.
+    ///
+    /// - Parameter description: of the cluster; `nil` when there is none yet.
+    package func nodeNames(of description: ClusterDescription?) -> [String] {
+        let present = description?.nodes.map(\.name) ?? []
+        let wanted = (standbys ?? (present.isEmpty ? Self.usualStandbys : 0)) + 1
+        return present + (present.count..<max(present.count, wanted)).map { NodeDescription.name($0) }
     }
 }

@@ -18,6 +18,8 @@ struct ClusterServer: Sendable {
     let directory: ClusterDirectory
     let options: ClusterOptions
     let endpoint: EndpointConfiguration
+    /// How far each node may be behind and serve reads.
+    let maxLags: [MaxLag]
     let httpPort: UInt16
     let logger: Logger
 
@@ -62,7 +64,13 @@ struct ClusterServer: Sendable {
         let control: ControlPlane
         let door: Endpoint
         do {
-            control = try ControlPlane(cluster: cluster, endpoint: endpoint, httpPort: httpPort, logger: logger)
+            control = try ControlPlane(
+                cluster: cluster,
+                endpoint: endpoint,
+                maxLags: maxLags,
+                httpPort: httpPort,
+                logger: logger
+            )
             door = try Endpoint(
                 configuration: endpoint,
                 topology: cluster.description.initialTopology,

@@ -15,14 +15,22 @@ struct ControlPlane: Sendable {
     private let endpoint: EndpointStatus
     private let httpPort: UInt16
 
-    init(cluster: LocalCluster, endpoint: EndpointConfiguration, httpPort: UInt16, logger: Logger) throws {
+    /// - Parameter maxLags: how far each node may be behind.
+    init(
+        cluster: LocalCluster,
+        endpoint: EndpointConfiguration,
+        maxLags: [MaxLag],
+        httpPort: UInt16,
+        logger: Logger
+    ) throws {
         let description = cluster.description
         let secrets = try cluster.directory.readSecrets()
         let nodes = zip(description.initialTopology.nodes, description.nodes).map { node, described in
             MonitoredNode(
                 node: node,
                 parameters: description.superuserParameters(node: described, secrets: secrets),
-                slotName: described.slot
+                slotName: described.slot,
+                maxLag: maxLags[node.id.rawValue]
             )
         }
         self.nodes = nodes

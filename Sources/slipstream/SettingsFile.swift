@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import Proxy
 import ProxyCore
+import Topology
 
 /// A configuration file on disk.
 enum SettingsFile {
@@ -13,8 +14,23 @@ enum SettingsFile {
         do throws(ConfigurationProblems) {
             return try parse(path)
         } catch {
-            let lines = error.problems.map(\.description).joined(separator: "\n")
-            throw CommandFailure("the configuration cannot be used:\n\(lines)")
+            throw failure(error)
+        }
+    }
+
+    private static func failure(_ error: ConfigurationProblems) -> CommandFailure {
+        let lines = error.problems.map(\.description).joined(separator: "\n")
+        return CommandFailure("the configuration cannot be used:\n\(lines)")
+    }
+
+    /// How far each node of a cluster may be behind.
+    ///
+    /// - Throws: `CommandFailure` that tells what is said of nodes that it does not have.
+    static func maxLags(_ settings: Settings, from path: String?, ofNodes names: [String]) throws -> [MaxLag] {
+        do throws(ConfigurationProblems) {
+            return try settings.maxLags(ofNodes: names, file: path ?? "")
+        } catch {
+            throw failure(error)
         }
     }
 

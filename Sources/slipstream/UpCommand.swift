@@ -6,6 +6,7 @@ import Logging
 import Proxy
 import ProxyCore
 import Replication
+import Topology
 
 /// `slipstream up`: makes or resumes a cluster and serves it.
 struct UpCommand: AsyncParsableCommand {
@@ -89,14 +90,27 @@ struct UpCommand: AsyncParsableCommand {
                 remedy: "Stop it with \"slipstream down --dir \(directory.path)\", or name another directory."
             )
         }
+        let options = ClusterOptions(
+            standbys: standbys,
+            weights: weights?.values ?? [],
+            binaryDirectory: bindir,
+            executable: try Executable.path()
+        )
+        let nodes = options.nodeNames(of: try? directory.readDescription())
+        let maxLags = try SettingsFile.maxLags(settings, from: config, ofNodes: nodes)
         if detach {
             try await Detached.launch(directory: directory, quiet: quiet)
         } else {
-            try await serve(directory, settings)
+            try await serve(directory, options, settings, maxLags)
         }
     }
 
-    private func serve(_ directory: ClusterDirectory, _ settings: Settings) async throws {
+    private func serve(
+        _ directory: ClusterDirectory,
+        _ options: ClusterOptions,
+        _ settings: Settings,
+        _ maxLags: [MaxLag]
+    ) async throws {
         // A client, or the terminal, that went away is an error of write(2), not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         let transportSecurity = tls.configuration(over: settings)
@@ -125,13 +139,9 @@ struct UpCommand: AsyncParsableCommand {
         if let io { endpoint.backend = io }
         let server = ClusterServer(
             directory: directory,
-            options: ClusterOptions(
-                standbys: standbys,
-                weights: weights?.values ?? [],
-                binaryDirectory: bindir,
-                executable: try Executable.path()
-            ),
+            options: options,
             endpoint: endpoint,
+            maxLags: maxLags,
             httpPort: httpPort,
             logger: logger
         )

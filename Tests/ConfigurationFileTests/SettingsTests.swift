@@ -3,6 +3,7 @@ import HostBasedAuthentication
 import ProxyCore
 import TestSupport
 import Testing
+import Topology
 
 /// Files that a configuration may name.
 struct StoredFiles: ConfigurationFiles {
@@ -63,6 +64,7 @@ struct SettingsTests {
             consistency: seconds
             pin_time: 0
             primary_wait: 1min
+            max_lag: {bytes: 16MB, time: 5s}
             client_tls_sslmode: verify-ca
             client_tls_cert_file: a.crt
             client_tls_key_file: /keys/a.key
@@ -73,6 +75,8 @@ struct SettingsTests {
               empty:
             users:
               "42": {pool_size: 1, max_user_connections: 2, password: 0123}
+            nodes:
+              standby2: {max_lag: 2min}
             hba: |
               host shop all 192.0.2.0/24 trust
             """
@@ -91,6 +95,8 @@ struct SettingsTests {
         #expect(settings.pooling.clientIdleTimeout == .seconds(30))
         #expect(settings.pinTime == .zero)
         #expect(settings.primaryWait == .seconds(60))
+        #expect(settings.maxLag == MaxLag(bytes: 16 << 20, time: .seconds(5)))
+        #expect(settings.nodes.mapValues(\.maxLag) == ["standby2": MaxLag(time: .seconds(120))])
         #expect(settings.clientTLS.mode == .verifyAuthority)
         #expect(settings.clientTLS.certificateFile == "/etc/s/a.crt")
         #expect(settings.clientTLS.keyFile == "/keys/a.key")
@@ -123,6 +129,46 @@ struct SettingsTests {
     )
     func durations(text: String, expected: Duration) throws {
         #expect(try read("query_timeout: \(text)").pooling.queryTimeout == expected)
+    }
+
+    @Test(
+        "how far a standby may be behind",
+        arguments: [
+            ("16MB", MaxLag(bytes: 16 << 20)), ("1 GB", MaxLag(bytes: 1 << 30)), ("1.5kB", MaxLag(bytes: 1536)),
+            ("100B", MaxLag(bytes: 100)), ("5s", MaxLag(time: .seconds(5))), ("2 h", MaxLag(time: .seconds(7200))),
+            ("0", MaxLag()), ("0s", MaxLag()), ("0B", MaxLag()), ("{bytes: 8kB}", MaxLag(bytes: 8192)),
+            ("{bytes: 100, time: 7}", MaxLag(bytes: 100, time: .seconds(7))),
+            ("{bytes: 0, time: 500ms}", MaxLag(time: .milliseconds(500))), ("{}", MaxLag()),
+        ]
+    )
+    func maxLags(text: String, expected: MaxLag) throws {
+        #expect(try read("max_lag: \(text)").maxLag == expected)
+    }
+
+    @Test("a node's own limit stands in place of everybody's, and 0 lifts it")
+    func maxLagsOfNodes() throws {
+        let names = ["primary", "standby1", "standby2"]
+        let settings = try read(
+            "max_lag: {bytes: 1MB, time: 5s}\nnodes:\n  standby1: {max_lag: 7s}\n  standby2:\n    max_lag: 0"
+        )
+        let limits = try settings.maxLags(ofNodes: names, file: "slipstream.yaml")
+        #expect(limits == [MaxLag(bytes: 1 << 20, time: .seconds(5)), MaxLag(time: .seconds(7)), MaxLag()])
+    }
+
+    @Test("a limit for a node that the cluster does not have is named, with file, line and key")
+    func unknownNodes() throws {
+        let settings = try read("nodes:\n  standby3: {max_lag: 7s}\n  standby1: {max_lag: 7s}\n  other: {max_lag: 1s}")
+        let names = ["primary", "standby1"]
+        let error = #expect(throws: ConfigurationProblems.self) {
+            try settings.maxLags(ofNodes: names, file: "slipstream.yaml")
+        }
+        let remedy = "the cluster has no node of this name. Its nodes are primary, standby1."
+        #expect(
+            error?.problems.map(\.description) == [
+                "slipstream.yaml:2: nodes.standby3.max_lag: \(remedy)",
+                "slipstream.yaml:4: nodes.other.max_lag: \(remedy)",
+            ]
+        )
     }
 
     // MARK: - Problems
@@ -181,6 +227,29 @@ struct SettingsTests {
                 "query_timeout: -1",
                 "slipstream.yaml:1: query_timeout: \"-1\" is not a length of time. "
                     + "Give a number with us, ms, s, min, h, d, such as 15s; a plain number is seconds."
+            ),
+            (
+                "\nmax_lag: 16",
+                "slipstream.yaml:2: max_lag: \"16\" is neither an amount of data nor a length of time. "
+                    + "Give a number with B, kB, MB, GB, TB, or with us, ms, s, min, h, d; both are {bytes: 16MB, time: 5s}."
+            ),
+            (
+                "max_lag: 16mb",
+                "slipstream.yaml:1: max_lag: \"16mb\" is neither an amount of data nor a length of time. "
+                    + "Give a number with B, kB, MB, GB, TB, or with us, ms, s, min, h, d; both are {bytes: 16MB, time: 5s}."
+            ),
+            (
+                "max_lag: {bytes: 5s}",
+                "slipstream.yaml:1: max_lag.bytes: \"5s\" is not an amount of data. "
+                    + "Give a number with B, kB, MB, GB, TB, such as 16MB; a plain number is bytes."
+            ),
+            (
+                "nodes:\n  standby1:\n    max_lag:\n      size: 5MB",
+                "slipstream.yaml:4: nodes.standby1.max_lag.size: unknown key. Known here are bytes and time."
+            ),
+            (
+                "nodes:\n  standby1:\n    weight: 5",
+                "slipstream.yaml:3: nodes.standby1.weight: unknown key. Known here are max_lag."
             ),
             (
                 "pin_time:",
@@ -306,6 +375,7 @@ struct SettingsTests {
         let settings = try read(text, files)
         #expect(settings.workers == 2 && settings.passwords["reports"] == "secret")
         #expect(settings.pooling.databases["shop"]?.reservePoolSize == 5)
+        #expect(settings.nodes["standby2"]?.maxLag == MaxLag(bytes: 1 << 30))
         #expect(settings.serverTLS.ciphers == "default")
     }
 
@@ -315,7 +385,8 @@ struct SettingsTests {
         let pieces = [
             "io", ":", " ", "\n", "  ", "databases", "users", "hba: |\n", "-", "[", "]", "{", "}", "\"", "&a", "*a",
             "5",
-            "s", "#", "local all all trust", "\t", "é", "\0", "|", ">", "'", "pool_size", "? ", "!!int", "<<", "---",
+            "s", "#", "local all all trust", "\t", "é", "\0", "|", ">", "'", "pool_size", "max_lag", "? ", "!!int",
+            "<<", "---",
         ]
         for _ in 0..<3_000 {
             let text = (0..<Int.random(in: 0..<20, using: &random)).map { _ in

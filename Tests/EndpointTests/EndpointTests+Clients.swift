@@ -54,6 +54,15 @@ extension EndpointTests {
         arguments: [
             ("Global", "consistency: global\n"), ("Seconds", "consistency: seconds\npin_time: 2s\n"),
             ("Eventual", "consistency: eventual\n"),
+            (
+                "MaxLag",
+                """
+                consistency: eventual
+                max_lag: 1TB
+                nodes: {standby1: {max_lag: {bytes: 1MB, time: 5s}}}
+
+                """
+            ),
         ]
     )
     func consistency(level: String, configuration: String) async throws {

@@ -60,6 +60,7 @@ struct ServedCluster: Sendable {
             "PGPASSFILE": scratch + "/pgpass",
             "SLIPSTREAM_NODES": "{\(ports)}",
             "SLIPSTREAM_PID": String(pid),
+            "SLIPSTREAM_PROGRAM": Repository.slipstream,
             "SLIPSTREAM_SOCKET_DIRECTORY": directory,
             "SLIPSTREAM_CERTIFICATES": scratch + "/certificates",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -4,12 +4,15 @@ PAIRS says how many writes are each read at once, per situation; SLIPSTREAM_PAIR
 """
 
 import contextlib
+import json
 import os
 import random
+import subprocess
 import threading
 import time
 
-from endpoint import NODES, PRIMARY, EndpointTestCase, connect, direct, eventually, main, place, places, replayed, table, value
+from endpoint import (NODES, PRIMARY, SOCKET_DIRECTORY, EndpointTestCase, connect, direct, eventually, main, place, places, replayed,
+                      table, value)
 from wire import Wire
 
 PAIRS = int(os.environ.get("SLIPSTREAM_PAIRS", "400"))
@@ -245,6 +248,79 @@ class Eventual(EndpointTestCase):
         with table("n int") as t, connect() as session, paused():
             session.execute(f"INSERT INTO {t} VALUES (1)")
             self.assertEqual(places(session), set(NODES.values()))
+
+
+class MaxLag(EndpointTestCase):
+    """`consistency: eventual`, so that nothing but `max_lag` keeps a read from the standby: 1 MB, 5 seconds."""
+
+    def command(self, name, *arguments):
+        """What `slipstream` says, which must go well."""
+        command = [os.environ["SLIPSTREAM_PROGRAM"], name, "--dir", SOCKET_DIRECTORY, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def problem(self):
+        """Why the standby serves no reads, if it serves none."""
+        return json.loads(self.command("status", "--json"))["nodes"][1].get("lag_problem")
+
+    def news(self):
+        with open(f"{SOCKET_DIRECTORY}/slipstream.log") as log:
+            return [line.split(": ", 1)[1] for line in log if "serves no reads" in line or "serves reads again" in line]
+
+    def everybody_reads(self, session):
+        eventually("reads go everywhere", lambda: places(session) == set(NODES.values()))
+
+    def begin_on_a_standby(self, session):
+        def begin():
+            session.execute("BEGIN READ ONLY")
+            if place(session) != PRIMARY:
+                return True
+            session.execute("ROLLBACK")
+
+        eventually("a transaction begins on a standby", begin)
+
+    def test_a_standby_that_is_far_behind_serves_no_reads_until_it_is_not(self):
+        with table("n int, filler text") as t, connect() as session, connect() as inside:
+            self.everybody_reads(session)
+            old = len(self.news())
+            self.begin_on_a_standby(inside)
+            with paused():
+                session.execute(f"INSERT INTO {t} SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n")
+                eventually("reads leave the standby", lambda: places(session) == {PRIMARY})
+                self.assertEqual(value(session, "/* slipstream: standby */ SELECT inet_server_port()"), PRIMARY)
+                problem = eventually("the status says why", self.problem)
+                self.assertRegex(problem, r"^lags \d+\.?\d* MB behind, more than max_lag 1 MB.*: serves no reads$")
+                # Nothing is wrong with the node, nor with what runs there.
+                status = self.command("status")
+                self.assertRegex(status, "^cluster +healthy\n")
+                self.assertRegex(status, r"\nstandby1: lags .* behind, more than max_lag 1 MB")
+                self.assertTrue(self.command("route", "SELECT 1").startswith("primary 100 %: "))
+                self.assertNotEqual(place(inside), PRIMARY)
+                self.assertEqual(value(inside, f"SELECT count(*) FROM {t}"), 0)
+                inside.execute("COMMIT")
+                self.assertEqual(places(inside), {PRIMARY})
+            self.everybody_reads(session)
+            eventually("the status says nothing of it", lambda: self.problem() is None)
+            left, returned = self.news()[old:]
+            self.assertRegex(left, r"^standby1 \(standby\) lags .* behind, more than max_lag 1 MB.*: serves no reads\n$")
+            self.assertEqual(returned, "standby1 (standby) has caught up: serves reads again\n")
+
+    def test_a_standby_whose_data_is_old_serves_no_reads_until_it_is_not(self):
+        with table("n int") as t, connect() as session:
+            self.everybody_reads(session)
+            with paused():
+                session.execute(f"INSERT INTO {t} VALUES (1)")
+                self.assertEqual(places(session), set(NODES.values()))
+                eventually("reads leave the standby", lambda: places(session) == {PRIMARY})
+                problem = eventually("the status says why", self.problem)
+                self.assertRegex(problem, r"^lags \d+\.?\d* s behind, more than max_lag 5 s: serves no reads$")
+            self.everybody_reads(session)
+
+    def test_while_nobody_writes_nobody_lags(self):
+        """The last transaction grows older than the limit, and what the standby has is all there is."""
+        with table("n int"), connect() as session, direct("standby1") as standby:
+            self.everybody_reads(session)
+            while value(standby, "SELECT now() - pg_last_xact_replay_timestamp() < '8 s'"):
+                self.assertEqual(places(session), set(NODES.values()))
 
 
 if __name__ == "__main__":
