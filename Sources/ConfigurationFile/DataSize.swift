@@ -3,8 +3,7 @@ import ProxyCore
 /// Amounts of data as people write them; a kilobyte is 1024 bytes, as in PostgreSQL's own configuration.
 enum DataSize {
     private static let units: [(name: String, scale: Double)] = [
-        ("B", 1), ("kB", 0x1p10), ("MB", 0x1p20), ("GB", 0x1p30),
-        ("TB", 0x1p40),
+        ("B", 1), ("kB", 0x1p10), ("MB", 0x1p20), ("GB", 0x1p30), ("TB", 0x1p40),
     ]
     static let unitNames = units.map(\.name).joined(separator: ", ")
 

@@ -27,7 +27,7 @@ package enum Metrics {
         metrics.gauge("slipstream_node_lag_bytes", "From replay to the primary's insert position.", nodes) {
             $0.lagBytes.map { Double($0) }
         }
-        metrics.gauge("slipstream_node_lag_seconds", "Age of the last replayed transaction.", nodes) { $0.lagSeconds }
+        metrics.gauge("slipstream_node_lag_seconds", "How old the standby's data is.", nodes) { $0.lagSeconds }
         metrics.gauge("slipstream_slot_retained_bytes", "WAL the primary keeps for the standby's slot.", nodes) {
             $0.slot?.retainedBytes.map { Double($0) }
         }

@@ -14,7 +14,8 @@ struct PositionHistory: Sendable {
         var time: Instant
     }
 
-    /// Both ascend.
+    /// In the order of time. So are the positions, but where a crash or a failover cut off the end of the log: what counts of
+    /// those is the newest sample that is not beyond.
     private var samples: [Sample] = []
 
     init() {}
@@ -24,8 +25,6 @@ struct PositionHistory: Sendable {
 
     /// The primary's log ended at `position` at `time` or later.
     mutating func append(_ position: LSN, at time: Instant) {
-        // What a crash or a failover has cut off was never to be replayed.
-        while let last, last > position { samples.removeLast() }
         if last == position {
             samples[samples.count - 1].time = time
         } else {
