@@ -110,7 +110,7 @@ let package = Package(
         ),
         library(
             "Monitor",
-            ["PostgresAuth", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology", logging]
+            ["PostgresAuth", "PostgresClient", "PostgresWire", "ProxyCore", "QueryAnalysis", "Topology", logging]
         ),
         library(
             "Dashboard",
@@ -188,8 +188,8 @@ let package = Package(
         tests(
             "MonitorTests",
             [
-                "Dashboard", "Monitor", "PostgresAuth", "PostgresClient", "PostgresWire", "QueryAnalysis", "Topology",
-                logging,
+                "Dashboard", "Monitor", "PostgresAuth", "PostgresClient", "PostgresWire", "ProxyCore", "QueryAnalysis",
+                "Topology", logging,
             ]
         ),
     ]

@@ -1,43 +1,54 @@
-import Glibc
 import PostgresClient
 package import PostgresWire
+package import ProxyCore
 package import Topology
 
 /// What somebody wants to know of the nodes' logs, and where to tell it.
 package protocol FreshnessAudience: Sendable {
+    /// What a probe of the primary covers.
+    associatedtype Probe: Sendable
     /// Something is wanted. One stands for many.
     var demands: AsyncStream<Void> { get }
-    /// If a probe of the primary is wanted: the number of the last write that a probe sent now covers.
-    func beginProbe() -> UInt64?
+    /// If a probe of the primary is wanted: what it covers when it is sent now.
+    func beginProbe() -> Probe?
     /// Whether, since this was asked last, a reader would have liked to know more.
     func somebodyWaits() -> Bool
     /// A probe has failed: it is still wanted.
     func wantProbe()
     /// Whether standbys are to be asked although nothing was written.
     func beginSamples() -> Bool
-    func resolved(through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID)
-    /// - Parameter nanoseconds: of CLOCK_MONOTONIC, before the standby was asked.
-    func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64)
+    /// - Parameter askedAt: before the primary was asked.
+    func resolved(
+        _ probe: Probe,
+        at position: LSN,
+        timeline: UInt32,
+        by node: NodeID,
+        askedAt: MonotonicTime
+    )
+    /// - Parameter askedAt: before the standby was asked.
+    func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt: MonotonicTime)
+}
+
+private enum Pace {
+    /// From the start of one probe to the next: when somebody waits for it, and when nobody does.
+    static let shortestInterval = Duration.milliseconds(4)
+    static let interval = Duration.milliseconds(12)
+    /// What was just written is usually replayed after this.
+    static let replayDelay = Duration.milliseconds(1)
+    /// A standby that is behind is asked again after this, and ever later while it does not move.
+    static let shortestPause = Duration.milliseconds(1)
+    static let longestPauseWhileMoving = Duration.milliseconds(16)
+    static let longestPause = Duration.milliseconds(250)
+    static let timeout = Duration.seconds(2)
 }
 
 /// Asks the primary where its log ends, when somebody has written; and the standbys how far they are, until they have that.
 ///
 /// One probe is under way at a time and covers all writes before it: the cost is per probe, not per write. When nobody writes
 /// nobody is asked. Decision note on freshness.
-package actor FreshnessProbes {
-    /// From the start of one probe to the next: when somebody waits for it, and when nobody does.
-    private static let shortestInterval = Duration.milliseconds(4)
-    private static let interval = Duration.milliseconds(12)
-    /// What was just written is usually replayed after this.
-    private static let replayDelay = Duration.milliseconds(1)
-    /// A standby that is behind is asked again after this, and ever later while it does not move.
-    private static let shortestPause = Duration.milliseconds(1)
-    private static let longestPauseWhileMoving = Duration.milliseconds(16)
-    private static let longestPause = Duration.milliseconds(250)
-    private static let timeout = Duration.seconds(2)
-
+package actor FreshnessProbes<Audience: FreshnessAudience> {
     private let nodes: [MonitoredNode]
-    private let audience: any FreshnessAudience
+    private let audience: Audience
     /// What the standbys are to reach, and how often somebody wanted to know.
     private var target = LSN(rawValue: 0)
     private var timeline: UInt32?
@@ -45,7 +56,7 @@ package actor FreshnessProbes {
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var primary: NodeID?
 
-    package init(nodes: [MonitoredNode], audience: any FreshnessAudience) {
+    package init(nodes: [MonitoredNode], audience: Audience) {
         self.nodes = nodes
         self.audience = audience
     }
@@ -82,10 +93,17 @@ package actor FreshnessProbes {
         var session = NodeSession()
         for await _ in audience.demands {
             takeSampleDemand()
-            while !Task.isCancelled, let through = audience.beginProbe() {
+            while !Task.isCancelled, let probe = audience.beginProbe() {
                 let start = ContinuousClock.now
-                if let primary, let answer = await session.askPrimary(nodes[primary.rawValue], Self.timeout) {
-                    audience.resolved(through: through, at: answer.position, timeline: answer.timeline, by: primary)
+                let askedAt = MonotonicClock.now
+                if let primary, let answer = await session.askPrimary(nodes[primary.rawValue], Pace.timeout) {
+                    audience.resolved(
+                        probe,
+                        at: answer.position,
+                        timeline: answer.timeline,
+                        by: primary,
+                        askedAt: askedAt
+                    )
                     timeline = answer.timeline
                     if answer.position > target {
                         target = answer.position
@@ -95,10 +113,10 @@ package actor FreshnessProbes {
                     audience.wantProbe()
                     try? await Task.sleep(for: .milliseconds(100))
                 }
-                try? await Task.sleep(until: start + Self.shortestInterval, clock: .continuous)
+                try? await Task.sleep(until: start + Pace.shortestInterval, clock: .continuous)
                 takeSampleDemand()
                 if !audience.somebodyWaits() {
-                    try? await Task.sleep(until: start + Self.interval, clock: .continuous)
+                    try? await Task.sleep(until: start + Pace.interval, clock: .continuous)
                     takeSampleDemand()
                 }
             }
@@ -133,26 +151,20 @@ package actor FreshnessProbes {
             seen = await nextRound(after: seen)
             guard primary != node.node.id else { continue }
             // Nobody has written when nobody is to catch up.
-            if target.rawValue != 0 { try? await Task.sleep(for: Self.replayDelay) }
-            var pause = Self.shortestPause
+            if target.rawValue != 0 { try? await Task.sleep(for: Pace.replayDelay) }
+            var pause = Pace.shortestPause
             var last = LSN(rawValue: 0)
             while !Task.isCancelled, primary != node.node.id {
                 seen = round
-                let askedAt = Self.now
-                let (position, timeline) = await session.askStandby(node, receiving: timeline, Self.timeout)
+                let askedAt = MonotonicClock.now
+                let (position, timeline) = await session.askStandby(node, receiving: timeline, Pace.timeout)
                 audience.replayed(position, timeline: timeline, on: node.node.id, askedAt: askedAt)
                 if let position, position >= target, timeline != nil { break }
                 try? await Task.sleep(for: position == nil ? .milliseconds(250) : pause)
-                pause = min(pause * 2, position == last ? Self.longestPause : Self.longestPauseWhileMoving)
+                pause = min(pause * 2, position == last ? Pace.longestPause : Pace.longestPauseWhileMoving)
                 last = position ?? LSN(rawValue: 0)
             }
         }
-    }
-
-    private static var now: UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 }
 

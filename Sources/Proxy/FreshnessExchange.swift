@@ -1,5 +1,5 @@
 package import PostgresWire
-import ProxyCore
+package import ProxyCore
 import Synchronization
 package import Topology
 
@@ -9,7 +9,7 @@ package final class FreshnessExchange: Sendable {
     /// Something is wanted. One stands for many.
     package let demands: AsyncStream<Void>
     private let demand: AsyncStream<Void>.Continuation
-    private let lastWrite = Atomic<UInt64>(0)
+    let ledger = WriteLedger()
     private let isProbeWanted = Atomic<Bool>(false)
     private let isSomebodyWaiting = Atomic<Bool>(false)
     private let areSamplesWanted = Atomic<Bool>(false)
@@ -21,16 +21,13 @@ package final class FreshnessExchange: Sendable {
 
     // MARK: - Workers
 
-    /// How many writes were answered so far, on all workers.
-    var writes: UInt64 { lastWrite.load(ordering: .sequentiallyConsistent) }
-
     /// A write is about to be answered. Its number; a probe that begins later covers it.
     ///
     /// - Parameter key: of the sessions that must see it; empty for none.
     func wrote(key: String) -> UInt64 {
-        guard !key.isEmpty else { return lastWrite.add(1, ordering: .sequentiallyConsistent).newValue }
+        guard !key.isEmpty else { return ledger.wrote() }
         return keys.withLock { keys in
-            let number = lastWrite.add(1, ordering: .sequentiallyConsistent).newValue
+            let number = ledger.wrote()
             keys.wrote(key, number)
             return number
         }
@@ -57,9 +54,9 @@ package final class FreshnessExchange: Sendable {
 
     // MARK: - The control plane
 
-    /// If a probe is wanted: the number of the last write it covers when it is sent now.
-    package func beginProbe() -> UInt64? {
-        isProbeWanted.exchange(false, ordering: .sequentiallyConsistent) ? writes : nil
+    /// If a probe is wanted: what it covers when it is sent now.
+    package func beginProbe() -> WriteLedger.Probe? {
+        isProbeWanted.exchange(false, ordering: .sequentiallyConsistent) ? ledger.beginProbe() : nil
     }
 
     /// Whether a session has waited since this was asked last.
@@ -74,17 +71,22 @@ package final class FreshnessExchange: Sendable {
 }
 
 extension Endpoint {
-    /// A primary's log ended at `position` after all writes up to number `through`.
-    package func publish(resolvedThrough through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID) {
+    /// A primary, asked at `askedAt`, said that its log ended at `position`.
+    package func publish(
+        _ probe: WriteLedger.Probe,
+        at position: LSN,
+        timeline: UInt32,
+        by node: NodeID,
+        askedAt: MonotonicTime
+    ) {
         for worker in workers {
-            worker.mailbox.put(.resolved(through: through, position: position, timeline: timeline, by: node))
+            worker.mailbox.put(.resolved(probe, position: position, timeline: timeline, by: node, askedAt: askedAt))
         }
     }
 
-    /// A standby that was asked at `nanoseconds` of CLOCK_MONOTONIC had replayed the log up to `position`, and received this
+    /// A standby that was asked at `askedAt` had replayed the log up to `position`, and received this
     /// timeline; `nil` when it did not answer, or received none.
-    package func publish(replayed position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64) {
-        let askedAt = MonotonicTime(nanoseconds: nanoseconds)
+    package func publish(replayed position: LSN?, timeline: UInt32?, on node: NodeID, askedAt: MonotonicTime) {
         for worker in workers {
             worker.mailbox.put(.replayed(node, position, timeline: timeline, askedAt: askedAt))
         }

@@ -26,8 +26,8 @@ enum Mail: Sendable {
     case definitionsChanged
     /// Somebody asks for last values of sequences in this database.
     case asksSequences(database: String)
-    /// A primary's log ended there after all writes up to this number.
-    case resolved(through: UInt64, position: LSN, timeline: UInt32, by: NodeID)
+    /// A primary's log ended there.
+    case resolved(WriteLedger.Probe, position: LSN, timeline: UInt32, by: NodeID, askedAt: MonotonicTime)
     /// How far a standby had replayed the log; `nil` when it did not say.
     case replayed(NodeID, LSN?, timeline: UInt32?, askedAt: MonotonicTime)
     case shutdown

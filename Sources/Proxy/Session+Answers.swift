@@ -271,6 +271,8 @@ extension Session {
         } else if current.lastCommand == .discardAll {
             transaction.mayLeaveState = true
         }
+        commitEnded()
+        worker.hasRead(self, on: server.node)
         if server.role == .primary {
             if route.answered(status, now: worker.now) { worker.wrote(self) }
         } else if let transaction = standbyTransaction {

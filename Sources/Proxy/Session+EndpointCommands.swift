@@ -7,6 +7,16 @@ extension Session {
     /// Which of its reads may miss which writes.
     var consistency: Consistency { preferences?.present.consistency ?? group.consistency }
 
+    /// How old what the current unit reads may be; `nil` for no limit.
+    var maxStaleness: Duration? {
+        guard let unit = current?.unit, unit.traits.contains(.limitsStaleness) else {
+            return preferences?.present.maxStaleness
+        }
+        let hint = soleStatement(of: unit)?.withUnsafeBytes { RoutingHint.maxStaleness(in: $0) }
+        // What is not understood is not exceeded.
+        return hint.flatMap { Duration(text: $0) } ?? .zero
+    }
+
     // MARK: - Answering
 
     /// Takes a unit that holds nothing but such statements. Returns false when a server has to see it.

@@ -79,7 +79,10 @@ extension Session {
         }
         guard wasCurrent else { return }
         // It may have been committed, and the application may find out.
-        if server.role == .primary, route.lost() { worker.wrote(self) }
+        if server.role == .primary {
+            commitEnded()
+            if route.lost() { worker.wrote(self) }
+        }
         if status != .idle {
             status = .idle
             transaction = TransactionState()

@@ -193,10 +193,13 @@ extension Session {
                 usePrimary()
                 return
             }
+            let fresh = worker.fresh(for: self)
+            // Who has read on a standby stays there rather than to end on the primary sooner or later.
+            let stays = freshness.awaitedProbe != 0 && consistency.isExact
             let node = worker.chooseReader(
                 except: current.tried,
-                among: worker.fresh(for: self),
-                wantsStandby: hintsStandby || route == .standby
+                among: fresh,
+                wantsStandby: hintsStandby || route == .standby || stays
             )
             guard let node else {
                 usePrimary()
@@ -467,6 +470,7 @@ extension Session {
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
             if !isSetting { route.sent(current?.wasRefused == true ? .write : unit.executes) }
+            if route.mayCommit { commitBegins() }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
             let mayHide = unit.executes == .write && functions?.catalog.leavesState == true

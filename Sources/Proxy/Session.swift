@@ -182,6 +182,8 @@ final class Session: StreamOwner {
     var throwAwaySaysReady = true
     /// A message to the client was begun and is not complete: nothing else can be said to it.
     var isMidMessage = false
+    /// It counts among those that may be committing something.
+    var isCommitting = false
     /// The client will send no more; what it has sent is still worked off.
     var clientHasFinished = false
 
@@ -237,6 +239,7 @@ final class Session: StreamOwner {
         }
         current = nil
         login = nil
+        commitEnded()
         worker.forget(self)
     }
 

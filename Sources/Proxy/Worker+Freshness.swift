@@ -5,6 +5,12 @@ import Topology
 extension Worker {
     /// The nodes, by bit, that have replayed what the next read of a session must see.
     func fresh(for session: Session) -> UInt64 {
+        let fresh = consistent(for: session)
+        guard let limit = session.maxStaleness else { return fresh }
+        return fresh & satisfying(maxStaleness: limit)
+    }
+
+    private func consistent(for session: Session) -> UInt64 {
         switch session.consistency {
         case .eventual, .seconds:
             return .max
@@ -15,8 +21,19 @@ extension Worker {
             let own = satisfying(session)
             return key.isEmpty ? own : own & satisfying(everythingUpTo: exchange.lastWrite(withKey: key))
         case .global:
-            return satisfying(session) & satisfying(everythingUpTo: exchange.writes)
+            return satisfying(session) & satisfying(everythingUpTo: exchange.ledger.writes)
         }
+    }
+
+    /// A standby that has replayed what the primary had some time ago has everything that is older than that.
+    private func satisfying(maxStaleness limit: Duration) -> UInt64 {
+        let (nodes, _) = freshness.satisfying(since: now - limit)
+        // The next one is here before the last is too old.
+        if !freshness.satisfying(since: now - limit / 2).isKnown {
+            exchange.waits()
+            exchange.wantProbe()
+        }
+        return nodes
     }
 
     private func satisfying(_ session: Session) -> UInt64 {
@@ -29,11 +46,18 @@ extension Worker {
     }
 
     private func satisfying(_ needed: Freshness) -> UInt64 {
-        if needed.unresolved != 0 {
+        let awaited = needed.awaitedProbe
+        if needed.unresolved != 0 || awaited != 0 {
             exchange.waits()
-            exchange.wantProbe()
+            if needed.unresolved != 0 || !exchange.ledger.hasBegun(awaited) { exchange.wantProbe() }
         }
         return freshness.satisfying(needed)
+    }
+
+    /// A session has been shown something by a node.
+    func hasRead(_ session: Session, on node: NodeID) {
+        guard standbys != 0, session.consistency.isExact else { return }
+        freshness.read(on: node, coveredBy: exchange.ledger.coveringProbe(), &session.freshness)
     }
 
     /// A session has written, or may have.
@@ -66,5 +90,20 @@ extension Worker {
         let waiters = probeWaiters
         probeWaiters.removeAll(keepingCapacity: true)
         for waiter in waiters { session(waiter)?.probeAnswered() }
+    }
+}
+
+extension Session {
+    /// What is sent may commit something, which others may see before it is answered.
+    func commitBegins() {
+        guard !isCommitting else { return }
+        isCommitting = true
+        worker.exchange.ledger.commitBegins()
+    }
+
+    func commitEnded() {
+        guard isCommitting else { return }
+        isCommitting = false
+        worker.exchange.ledger.commitEnded()
     }
 }

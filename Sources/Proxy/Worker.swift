@@ -146,9 +146,7 @@ final class Worker: @unchecked Sendable {
     }
 
     private func tick() {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        now = MonotonicTime(nanoseconds: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))
+        now = MonotonicClock.now
     }
 
     private var timeout: Int64 {
@@ -239,8 +237,8 @@ final class Worker: @unchecked Sendable {
             statements.definitionsChanged()
         case .asksSequences(let database):
             functions(of: database).asksSequences = true
-        case .resolved(let through, let position, let timeline, let node):
-            freshness.resolved(through: through, at: position, timeline: timeline, by: node)
+        case .resolved(let probe, let position, let timeline, let node, let askedAt):
+            freshness.resolved(probe, at: position, timeline: timeline, by: node, askedAt: askedAt)
             probeAnswered()
         case .replayed(let node, let position, let timeline, let askedAt):
             freshness.replayed(node, position, timeline: timeline, askedAt: askedAt)

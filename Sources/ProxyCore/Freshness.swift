@@ -52,10 +52,39 @@ package struct Freshness: Sendable, Equatable {
     package var unresolved: UInt64 = 0
     /// The end of what a reader must have replayed.
     package var position = LSN(rawValue: 0)
+    /// What the session has read last: only the node that showed it, and the primary, surely have it, until a probe covers it.
+    fileprivate var seen = Seen.nothing
     /// Of the knowledge that `position` comes from.
     fileprivate var epoch: UInt32 = 0
 
     package init() {}
+
+    /// The probe that others are compared with than the node read last, which is a standby's if that is behind; 0 for none.
+    package var awaitedProbe: UInt64 { seen.probe }
+}
+
+/// A probe that covers what was read, and the node it was read from, in few bytes: every session has one.
+private struct Seen: Sendable, Equatable {
+    static let nothing = Seen(rawValue: 0)
+    private static let nodeBits: UInt64 = 6
+    private static let incarnationBits: UInt64 = 10
+
+    private var rawValue: UInt64
+
+    private init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    init(probe: UInt64, node: NodeID, incarnation: UInt16) {
+        rawValue = probe << (Self.nodeBits + Self.incarnationBits)
+        rawValue |= UInt64(incarnation) << Self.nodeBits & (1 << (Self.nodeBits + Self.incarnationBits) - 1)
+        rawValue |= UInt64(node.rawValue) & 0x3F
+    }
+
+    var probe: UInt64 { rawValue >> (Self.nodeBits + Self.incarnationBits) }
+    var node: Int { Int(rawValue & 0x3F) }
+    var bit: UInt64 { 1 << UInt64(node) }
+    func isOf(incarnation: UInt16) -> Bool {
+        rawValue >> Self.nodeBits & 0x3FF == UInt64(incarnation) & 0x3FF
+    }
 }
 
 /// What a worker knows of how far the nodes are.
@@ -69,14 +98,16 @@ package struct Freshness: Sendable, Equatable {
 /// 3. Positions of different timelines cannot be compared: a standby that was left behind on the old one may be further
 ///    than the new primary, and have none of it. When the timeline changes, what was known is forgotten, and who has written
 ///    reads from the primary until its first probe; standbys count that receive the primary's timeline.
+/// 4. What a session has read is covered by any probe sent after that. The session goes on to read from the same node, from
+///    the primary, or from nodes that have what such a probe found: it never goes back.
 ///
 /// Insert, not flush position: with `synchronous_commit = off` a commit is answered before it is flushed.
 /// Decision note on freshness.
 package struct FreshnessView: Sendable {
     private struct Resolution {
-        /// The last of the writes it covers.
-        var through: UInt64
+        var probe: WriteLedger.Probe
         var position: LSN
+        var askedAt: MonotonicTime
     }
 
     private struct Standby {
@@ -84,6 +115,8 @@ package struct FreshnessView: Sendable {
         var timeline: UInt32?
         var askedAt = MonotonicTime.distantPast
         var connectedAt = MonotonicTime.distantPast
+        /// Counts connections: its server may have been started again before each.
+        var incarnation: UInt16 = 0
     }
 
     /// Older ones are not needed: a later one covers the same writes, and more.
@@ -103,17 +136,23 @@ package struct FreshnessView: Sendable {
 
     // MARK: - What is learnt
 
-    /// A primary's log ended at `position` when all writes up to number `through` were answered. Of one that was the primary
-    /// before it says nothing of what the present one was given.
-    package mutating func resolved(through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID) {
+    /// A primary's log ended at `position` when it was asked, at `askedAt` or later. Of one that was the primary before it says
+    /// nothing of what the present one was given.
+    package mutating func resolved(
+        _ probe: WriteLedger.Probe,
+        at position: LSN,
+        timeline: UInt32,
+        by node: NodeID,
+        askedAt: MonotonicTime = .distantPast
+    ) {
         guard node == primary else { return }
         if self.timeline != timeline {
             if self.timeline != nil { forget() }
             self.timeline = timeline
         }
-        guard through >= resolutions.last?.through ?? 0 else { return }
+        guard probe.number >= resolutions.last?.probe.number ?? 0 else { return }
         if resolutions.count == Self.resolutionCount { resolutions.removeFirst(Self.resolutionCount / 2) }
-        resolutions.append(Resolution(through: through, position: position))
+        resolutions.append(Resolution(probe: probe, position: position, askedAt: askedAt))
     }
 
     /// A standby, asked at `askedAt`, had replayed the log up to `position`; `nil` when it did not answer.
@@ -129,6 +168,7 @@ package struct FreshnessView: Sendable {
     /// A connection to a node was made.
     package mutating func connected(_ node: NodeID, at now: MonotonicTime) {
         standbys[node.rawValue].connectedAt = now
+        standbys[node.rawValue].incarnation &+= 1
     }
 
     /// The node that takes writes from now on.
@@ -154,18 +194,42 @@ package struct FreshnessView: Sendable {
         freshness.epoch = epoch
     }
 
+    /// The session has read what a node shows.
+    ///
+    /// - Parameter probe: of this number or a later one, covers it; 0 when there is nothing to cover.
+    package func read(on node: NodeID, coveredBy probe: UInt64, _ freshness: inout Freshness) {
+        guard probe != 0 else { return }
+        settle(&freshness)
+        if freshness.unresolved == 0, freshness.position.rawValue == 0 { freshness.epoch = epoch }
+        freshness.seen = Seen(probe: probe, node: node, incarnation: standbys[node.rawValue].incarnation)
+    }
+
     /// Brings what a session must see up to date with what is known.
     package func settle(_ freshness: inout Freshness) {
-        guard freshness.unresolved != 0 || freshness.position.rawValue != 0 else { return }
+        guard freshness.unresolved != 0 || freshness.position.rawValue != 0 || freshness.seen != .nothing else {
+            return
+        }
         if freshness.epoch != epoch {
             // Any probe from now on covers it.
             freshness.unresolved = max(1, freshness.unresolved)
             freshness.position = LSN(rawValue: 0)
+            freshness.seen = .nothing
             freshness.epoch = epoch
         }
-        guard freshness.unresolved != 0, let position = position(coveringWrite: freshness.unresolved) else { return }
-        freshness.position = max(freshness.position, position)
-        freshness.unresolved = 0
+        if freshness.unresolved != 0, let position = firstPosition(where: { $0.through >= freshness.unresolved }) {
+            freshness.position = max(freshness.position, position)
+            freshness.unresolved = 0
+        }
+        // A standby that is behind the probe has what it showed all the same.
+        if let position = covering(freshness.seen), (nodes(at: position) | primaryBit) & freshness.seen.bit != 0 {
+            freshness.position = max(freshness.position, position)
+            freshness.seen = .nothing
+        }
+    }
+
+    /// Where the log ended for a probe that covers what was seen.
+    private func covering(_ seen: Seen) -> LSN? {
+        seen == .nothing ? nil : firstPosition { $0.number >= seen.probe }
     }
 
     /// What a reader must see who must see all writes up to number `last`.
@@ -204,11 +268,11 @@ package struct FreshnessView: Sendable {
         return true
     }
 
-    private func position(coveringWrite number: UInt64) -> LSN? {
-        guard let last = resolutions.last, last.through >= number else { return nil }
-        var found = last.position
+    /// Where the log ended for the first of the probes that cover something, all later ones of which do, too.
+    private func firstPosition(where covers: (WriteLedger.Probe) -> Bool) -> LSN? {
+        var found: LSN?
         for resolution in resolutions.reversed() {
-            guard resolution.through >= number else { break }
+            guard covers(resolution.probe) else { break }
             found = resolution.position
         }
         return found
@@ -217,11 +281,26 @@ package struct FreshnessView: Sendable {
     /// The nodes, by bit, that have replayed what a session must see. The primary's bit means nothing: it has everything.
     package func satisfying(_ freshness: Freshness) -> UInt64 {
         guard freshness.unresolved == 0 else { return 0 }
-        guard freshness.position.rawValue != 0 else { return .max }
+        let bits = freshness.position.rawValue == 0 ? .max : nodes(at: freshness.position)
+        let seen = freshness.seen
+        guard seen != .nothing else { return bits }
+        let others = covering(seen).map { nodes(at: $0) } ?? 0
+        return bits & (seen.isOf(incarnation: standbys[seen.node].incarnation) ? others | seen.bit : others)
+    }
+
+    /// The nodes, by bit, that have what the primary had at `time`, or anything later; and whether a probe since then is known.
+    package func satisfying(since time: MonotonicTime) -> (nodes: UInt64, isKnown: Bool) {
+        guard let resolution = resolutions.first(where: { $0.askedAt >= time }) else { return (0, false) }
+        return (nodes(at: resolution.position), true)
+    }
+
+    private var primaryBit: UInt64 { primary.map { 1 << UInt64($0.rawValue) } ?? 0 }
+
+    private func nodes(at position: LSN) -> UInt64 {
         var bits: UInt64 = 0
         for index in standbys.indices {
             let standby = standbys[index]
-            guard let replayed = standby.replayed, replayed >= freshness.position, standby.timeline == timeline,
+            guard let replayed = standby.replayed, replayed >= position, standby.timeline == timeline,
                 standby.askedAt > standby.connectedAt
             else { continue }
             bits |= 1 << UInt64(index)

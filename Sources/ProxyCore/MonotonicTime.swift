@@ -15,6 +15,11 @@ package struct MonotonicTime: Comparable, Hashable, Sendable {
         let (sum, overflow) = time.nanoseconds.addingReportingOverflow(UInt64(max(0, duration.nanoseconds)))
         return MonotonicTime(nanoseconds: overflow ? .max : sum)
     }
+
+    package static func - (time: MonotonicTime, duration: Duration) -> MonotonicTime {
+        let span = UInt64(max(0, duration.nanoseconds))
+        return MonotonicTime(nanoseconds: time.nanoseconds - min(span, time.nanoseconds))
+    }
 }
 
 extension Duration {

@@ -66,6 +66,9 @@ package struct SessionRoute: Sendable {
         }
     }
 
+    /// What was sent last may commit something.
+    package var mayCommit: Bool { transactionWrote }
+
     /// The server's answer is complete. Returns whether something was written, and is committed.
     package mutating func answered(_ status: TransactionStatus, now: MonotonicTime) -> Bool {
         guard transactionWrote else { return false }

@@ -52,6 +52,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let wantsStandby = StatementTraits(rawValue: 32)
     /// About the endpoint itself: an `EndpointCommand`, if it stands alone.
     package static let isEndpointCommand = StatementTraits(rawValue: 64)
+    /// A comment says how old what it reads may be: `RoutingHint.maxStaleness(in:)`.
+    package static let limitsStaleness = StatementTraits(rawValue: 128)
 
     /// Those that matter although a statement is only prepared or described.
     package static var ofUnexecuted: StatementTraits { StatementTraits(rawValue: 1 | 64) }

@@ -1,12 +1,14 @@
 /// What comments of a query string ask for: `/* slipstream: primary */`, or, as sqlcommenter writes it among others,
 /// `/*slipstream='primary'*/`. Source: sqlcommenter's specification, "Format".
-struct RoutingHint: OptionSet {
-    let rawValue: UInt8
+package struct RoutingHint: OptionSet, Sendable {
+    package let rawValue: UInt8
 
     /// Read from the primary.
     static let primary = RoutingHint(rawValue: 1)
     /// Read from a standby that has replayed enough, if there is one.
     static let standby = RoutingHint(rawValue: 2)
+    /// Read nothing that is older than what the comment says: `max_staleness=2s`.
+    static let maxStaleness = RoutingHint(rawValue: 4)
 
     private static let key: StaticString = "slipstream"
 
@@ -27,7 +29,7 @@ struct RoutingHint: OptionSet {
         }
     }
 
-    init(rawValue: UInt8) { self.rawValue = rawValue }
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
 
     private static func value(_ comment: UnsafeBufferPointer<UInt8>, behind key: Int) -> RoutingHint {
         var index = key
@@ -43,12 +45,35 @@ struct RoutingHint: OptionSet {
         guard skip(UInt8(ascii: ":")) || skip(UInt8(ascii: "=")) else { return [] }
         skipSpace()
         _ = skip(UInt8(ascii: "'"))
-        for (word, hint) in [("primary", RoutingHint.primary), ("standby", .standby)] as [(StaticString, RoutingHint)]
-        where starts(comment, at: index, with: word) {
+        let hints: [(StaticString, RoutingHint)] = [
+            ("primary", .primary), ("standby", .standby), (stalenessKey, .maxStaleness),
+        ]
+        for (word, hint) in hints where starts(comment, at: index, with: word) {
             let end = index + word.utf8CodeUnitCount
             return end < comment.count && isIdentifierByte(comment[end]) ? [] : hint
         }
         return []
+    }
+
+    private static let stalenessKey: StaticString = "max_staleness"
+
+    /// The length of time that a hint of a query string names, as it is written there: `2s`.
+    package static func maxStaleness(in sql: UnsafeRawBufferPointer) -> String? {
+        sql.withMemoryRebound(to: UInt8.self) { text in
+            text.indices.lazy.compactMap { value(text, ofStalenessAt: $0) }.first
+        }
+    }
+
+    private static func value(_ text: UnsafeBufferPointer<UInt8>, ofStalenessAt start: Int) -> String? {
+        guard starts(text, at: start, with: stalenessKey) else { return nil }
+        var rest = text[(start + stalenessKey.utf8CodeUnitCount)...].drop(while: isSpace)
+        // sqlcommenter encodes what is in quotes as in a URL.
+        let signs: [StaticString] = ["=", ":", "%3d", "%3D"]
+        guard let sign = signs.first(where: { starts(text, at: rest.startIndex, with: $0) }) else { return nil }
+        rest = rest.dropFirst(sign.utf8CodeUnitCount).drop { isSpace($0) || $0 == UInt8(ascii: "'") }
+        let value = rest.prefix { isDigit($0) || $0 == UInt8(ascii: ".") || isIdentifierStart($0) || isSpace($0) }
+        let end = value.lastIndex { !isSpace($0) }
+        return end.map { String(decoding: value[...$0], as: UTF8.self) }
     }
 
     private static func starts(_ bytes: UnsafeBufferPointer<UInt8>, at start: Int, with text: StaticString) -> Bool {

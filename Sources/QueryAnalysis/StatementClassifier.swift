@@ -56,6 +56,7 @@ struct StatementClassifier {
             traits.insert(.wantsStandby)
             total.reason = "a comment asks for a standby"
         }
+        if lexer.hints.contains(.maxStaleness) { traits.insert(.limitsStaleness) }
         total.traits = traits
         return total
     }

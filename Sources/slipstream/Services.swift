@@ -4,6 +4,7 @@ import Logging
 import Monitor
 import PostgresWire
 import Proxy
+import ProxyCore
 import Replication
 import ServiceLifecycle
 import Topology
@@ -158,17 +159,23 @@ struct FreshnessService: Service, CustomStringConvertible {
     private struct Audience: FreshnessAudience {
         let endpoint: Endpoint
         var demands: AsyncStream<Void> { endpoint.freshness.demands }
-        func beginProbe() -> UInt64? { endpoint.freshness.beginProbe() }
+        func beginProbe() -> WriteLedger.Probe? { endpoint.freshness.beginProbe() }
         func somebodyWaits() -> Bool { endpoint.freshness.somebodyWaits() }
         func wantProbe() { endpoint.freshness.wantProbe() }
         func beginSamples() -> Bool { endpoint.freshness.beginSamples() }
 
-        func resolved(through: UInt64, at position: LSN, timeline: UInt32, by node: NodeID) {
-            endpoint.publish(resolvedThrough: through, at: position, timeline: timeline, by: node)
+        func resolved(
+            _ probe: WriteLedger.Probe,
+            at position: LSN,
+            timeline: UInt32,
+            by node: NodeID,
+            askedAt: MonotonicTime
+        ) {
+            endpoint.publish(probe, at: position, timeline: timeline, by: node, askedAt: askedAt)
         }
 
-        func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt nanoseconds: UInt64) {
-            endpoint.publish(replayed: position, timeline: timeline, on: node, askedAt: nanoseconds)
+        func replayed(_ position: LSN?, timeline: UInt32?, on node: NodeID, askedAt: MonotonicTime) {
+            endpoint.publish(replayed: position, timeline: timeline, on: node, askedAt: askedAt)
         }
     }
 }

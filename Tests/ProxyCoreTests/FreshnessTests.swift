@@ -19,10 +19,10 @@ struct FreshnessTests {
         #expect(view.satisfying(session) == .max)
         view.wrote(7, &session)
         #expect(view.satisfying(session) == 0)
-        view.resolved(through: 6, at: lsn(900), timeline: 1, by: NodeID(0))
+        view.resolved(probe(6), at: lsn(900), timeline: 1, by: NodeID(0))
         view.settle(&session)
         #expect(session.unresolved == 7, "a probe that was sent before the write was answered says nothing of it")
-        view.resolved(through: 9, at: lsn(1_000), timeline: 1, by: NodeID(0))
+        view.resolved(probe(9), at: lsn(1_000), timeline: 1, by: NodeID(0))
         view.settle(&session)
         #expect(session.unresolved == 0 && session.position == lsn(1_000))
         view.replayed(standby, lsn(999), timeline: 1, askedAt: at(1))
@@ -43,7 +43,7 @@ struct FreshnessTests {
             !view.accept(FreshnessToken(timeline: 2, position: lsn(500)), &session),
             "nothing is known of the primary yet"
         )
-        view.resolved(through: 0, at: lsn(400), timeline: 2, by: NodeID(0))
+        view.resolved(probe(0), at: lsn(400), timeline: 2, by: NodeID(0))
         #expect(view.token(of: session) == nil, "it has nothing to see")
         #expect(!view.accept(FreshnessToken(timeline: 3, position: lsn(1)), &session))
         #expect(view.accept(FreshnessToken(timeline: 2, position: lsn(500)), &session))
@@ -53,7 +53,7 @@ struct FreshnessTests {
 
         var other = Freshness()
         #expect(view.accept(FreshnessToken(timeline: 1, position: lsn(99_999)), &other))
-        view.resolved(through: 1, at: lsn(600), timeline: 2, by: NodeID(0))
+        view.resolved(probe(1), at: lsn(600), timeline: 2, by: NodeID(0))
         view.settle(&other)
         #expect(view.token(of: other) == FreshnessToken(timeline: 2, position: lsn(600)))
 
@@ -69,7 +69,7 @@ struct FreshnessTests {
         var session = Freshness()
         view.wrote(3, &session)
         for number in 1...200 {
-            view.resolved(through: UInt64(number), at: lsn(number * 10), timeline: 1, by: NodeID(0))
+            view.resolved(probe(UInt64(number)), at: lsn(number * 10), timeline: 1, by: NodeID(0))
         }
         view.settle(&session)
         #expect(session.position >= lsn(30), "older ones may be forgotten")
@@ -84,7 +84,7 @@ struct FreshnessTests {
         var view = view()
         var session = Freshness()
         view.wrote(1, &session)
-        view.resolved(through: 1, at: lsn(100), timeline: 1, by: NodeID(0))
+        view.resolved(probe(1), at: lsn(100), timeline: 1, by: NodeID(0))
         view.settle(&session)
         view.replayed(standby, lsn(100), timeline: 1, askedAt: at(1))
         #expect(view.satisfying(session) == 0b010)
@@ -103,7 +103,7 @@ struct FreshnessTests {
         var view = view()
         var session = Freshness()
         view.wrote(1, &session)
-        view.resolved(through: 1, at: lsn(100), timeline: 1, by: NodeID(0))
+        view.resolved(probe(1), at: lsn(100), timeline: 1, by: NodeID(0))
         view.settle(&session)
         view.replayed(standby, lsn(300), timeline: 1, askedAt: at(1))
         view.replayed(other, lsn(300), timeline: 1, askedAt: at(1))
@@ -111,10 +111,10 @@ struct FreshnessTests {
         view.follow(NodeID(3))
         view.settle(&session)
         #expect(view.satisfying(session) == 0)
-        view.resolved(through: 1, at: lsn(400), timeline: 1, by: NodeID(0))
+        view.resolved(probe(1), at: lsn(400), timeline: 1, by: NodeID(0))
         view.settle(&session)
         #expect(session.unresolved != 0, "who was the primary knows nothing of it")
-        view.resolved(through: 1, at: lsn(200), timeline: 2, by: NodeID(3))
+        view.resolved(probe(1), at: lsn(200), timeline: 2, by: NodeID(3))
         view.settle(&session)
         view.replayed(standby, lsn(200), timeline: 2, askedAt: at(2))
         view.replayed(other, lsn(300), timeline: 1, askedAt: at(2))
@@ -128,7 +128,7 @@ struct FreshnessTests {
         var view = view()
         #expect(view.satisfying(view.everything(upTo: 0)) == .max)
         #expect(view.satisfying(view.everything(upTo: 5)) == 0)
-        view.resolved(through: 5, at: lsn(100), timeline: 1, by: NodeID(0))
+        view.resolved(probe(5), at: lsn(100), timeline: 1, by: NodeID(0))
         view.replayed(standby, lsn(100), timeline: 1, askedAt: at(1))
         #expect(view.satisfying(view.everything(upTo: 5)) == 0b010)
         #expect(view.satisfying(view.everything(upTo: 6)) == 0)
@@ -148,6 +148,51 @@ struct FreshnessTests {
         #expect(lsn(position).endOfLastRecord(segmentSize: 16 << 20) == lsn(end))
     }
 
+    @Test("who has read is shown nothing older: the same node, or the primary, until a probe covers it")
+    func reads() {
+        var view = view()
+        var session = Freshness()
+        let ledger = WriteLedger()
+        view.read(on: standby, coveredBy: ledger.coveringProbe(), &session)
+        #expect(view.satisfying(session) == .max, "nobody has written anything")
+        ledger.commitBegins()
+        view.read(on: standby, coveredBy: ledger.coveringProbe(), &session)
+        #expect(view.satisfying(session) == 0b010)
+        view.connected(standby, at: at(1))
+        #expect(view.satisfying(session) == 0, "its server may have been started again, and be behind")
+        view.resolved(ledger.beginProbe(), at: lsn(100), timeline: 1, by: NodeID(0))
+        view.replayed(standby, lsn(100), timeline: 1, askedAt: at(2))
+        view.settle(&session)
+        #expect(view.satisfying(session) == 0b010)
+        view.read(on: standby, coveredBy: ledger.coveringProbe(), &session)
+        #expect(session.awaitedProbe == 2, "the commit that was under way when the probe was sent may be visible now")
+        ledger.commitEnded()
+        view.resolved(ledger.beginProbe(), at: lsn(200), timeline: 1, by: NodeID(0))
+        view.read(on: standby, coveredBy: ledger.coveringProbe(), &session)
+        #expect(session.awaitedProbe == 2, "nothing was begun since")
+        #expect(view.satisfying(session) == 0b010, "it shows what it showed, although it is behind")
+        view.replayed(other, lsn(200), timeline: 1, askedAt: at(3))
+        #expect(view.satisfying(session) == 0b110)
+        view.replayed(standby, lsn(200), timeline: 1, askedAt: at(4))
+        view.settle(&session)
+        #expect(session.awaitedProbe == 0)
+        view.read(on: NodeID(0), coveredBy: 3, &session)
+        #expect(view.satisfying(session) & 0b110 == 0, "what the primary shows a standby may not have")
+    }
+
+    @Test("what was the end of the log some time ago, or later, bounds how old a standby is")
+    func staleness() {
+        var view = view()
+        #expect(view.satisfying(since: at(0)) == (0, false))
+        view.resolved(probe(1), at: lsn(100), timeline: 1, by: NodeID(0), askedAt: at(1_000))
+        view.resolved(probe(2), at: lsn(200), timeline: 1, by: NodeID(0), askedAt: at(2_000))
+        view.replayed(standby, lsn(100), timeline: 1, askedAt: at(2_100))
+        view.replayed(other, lsn(200), timeline: 1, askedAt: at(2_100))
+        #expect(view.satisfying(since: at(500)) == (0b110, true))
+        #expect(view.satisfying(since: at(1_500)) == (0b100, true))
+        #expect(view.satisfying(since: at(2_500)) == (0, false))
+    }
+
     // MARK: - The model
 
     /// What is broken on purpose, to see that the model notices.
@@ -161,25 +206,36 @@ struct FreshnessTests {
         case believesOldSamples
         /// A standby counts whatever timeline it receives.
         case comparesTimelines
+        /// It is not noted what a session was shown.
+        case forgetsWhatWasShown
+        /// A commit counts when it is answered, although others may have seen it before.
+        case countsCommitsLate
     }
 
     /// A primary, two standbys and some sessions, by what matters here: positions in the log.
     private struct Model {
         let fault: Fault
         var random: SeededGenerator
-        var view = FreshnessView(nodes: 3, primary: NodeID(101))
+        var view = FreshnessView(nodes: 64, primary: NodeID(4))
+        let ledger = WriteLedger()
         var now: UInt64 = 1
         var timeline: UInt32 = 1
         var inserted = 10_000
         var flushed = 10_000
-        var writes: UInt64 = 0
+        /// Sessions whose commit is under way, and where its record is, once there is one.
+        var committing: [Int: Int?] = [:]
         /// Position of each session's last write on the present timeline; 0 when it was lost, or never was.
         var written = [0, 0, 0]
+        /// Where the records of commits are, on the present timeline: nothing else in the log can be seen.
+        var commits: [Int] = []
+        /// The last commit that each session was shown.
+        var shown = [0, 0, 0]
         var sessions = [Freshness(), Freshness(), Freshness()]
         var standbys = [Standby(), Standby()]
-        var probe: (through: UInt64, position: Int, timeline: UInt32)?
+        var probe: (asked: WriteLedger.Probe, position: Int, timeline: UInt32)?
         var samples: [(index: Int, position: Int, timeline: UInt32?, askedAt: UInt64)] = []
         var staleReads = 0
+        var readsBack = 0
         var standbyReads = 0
 
         struct Standby {
@@ -195,12 +251,8 @@ struct FreshnessTests {
             let session = Int.random(in: 0..<3, using: &random)
             let index = Int.random(in: 0..<2, using: &random)
             switch Int.random(in: 0..<100, using: &random) {
-            case 0..<6:
-                inserted += Int.random(in: 1...50, using: &random)
-                writes += 1
-                written[session] = inserted
-                view.wrote(writes, &sessions[session])
-            case 6..<22: flushed = inserted
+            case 0..<12: commit(session)
+            case 12..<22: flushed = inserted
             case 22..<32: beginProbe()
             case 32..<42: endProbe()
             case 42..<56: replay(index)
@@ -208,24 +260,44 @@ struct FreshnessTests {
             case 64..<74: endSample()
             case 74: restart(index)
             case 75: if Int.random(in: 0..<4, using: &random) == 0 { failOver() }
+            case 76..<80: readOnPrimary(session)
             default: read(session, index)
             }
         }
 
         /// Each timeline has another primary.
-        func primary(_ timeline: UInt32) -> NodeID { NodeID(100 + Int(timeline)) }
+        func primary(_ timeline: UInt32) -> NodeID { NodeID(3 + Int(timeline) % 60) }
+
+        /// A session's commit takes its next step: it is sent, its record is written, it is answered.
+        mutating func commit(_ session: Int) {
+            switch committing[session] {
+            case nil:
+                committing[session] = .some(nil)
+                if fault != .countsCommitsLate { ledger.commitBegins() }
+            case .some(nil):
+                inserted += Int.random(in: 1...50, using: &random)
+                committing[session] = inserted
+                commits.append(inserted)
+            case .some(let position?):
+                committing[session] = nil
+                if fault == .countsCommitsLate { ledger.commitBegins() }
+                ledger.commitEnded()
+                written[session] = position
+                view.wrote(ledger.wrote(), &sessions[session])
+            }
+        }
 
         mutating func beginProbe() {
             guard probe == nil else { return }
-            probe = (writes, fault == .flushPosition ? flushed : inserted, timeline)
+            probe = (ledger.beginProbe(), fault == .flushPosition ? flushed : inserted, timeline)
         }
 
         mutating func endProbe() {
             guard let answer = probe else { return }
             probe = nil
-            let through = fault == .probeCoversTooMuch ? writes : answer.through
+            let through = fault == .probeCoversTooMuch ? ledger.writes : answer.asked.through
             view.resolved(
-                through: through,
+                WriteLedger.Probe(number: answer.asked.number, through: through),
                 at: LSN(rawValue: UInt64(answer.position)),
                 timeline: answer.timeline,
                 by: primary(answer.timeline)
@@ -272,6 +344,9 @@ struct FreshnessTests {
             timeline += 1
             for index in standbys.indices where standbys[index].replayed > fork { standbys[index].hasDiverged = true }
             for session in written.indices where written[session] > fork { written[session] = 0 }
+            commits.removeAll { $0 > fork }
+            for session in shown.indices { shown[session] = lastCommit(upTo: shown[session]) }
+            for (session, position) in committing where position ?? 0 > fork { committing[session] = .some(nil) }
             inserted = fork + Int.random(in: 1...10, using: &random)
             flushed = inserted
             view.follow(primary(timeline))
@@ -285,12 +360,27 @@ struct FreshnessTests {
                 }
             }
             view.settle(&sessions[session])
-            guard view.satisfying(sessions[session]) & 1 << UInt64(index + 1) != 0, written[session] != 0 else {
-                return
-            }
-            standbyReads += 1
+            guard view.satisfying(sessions[session]) & 1 << UInt64(index + 1) != 0 else { return }
             let standby = standbys[index]
-            if standby.replayed < written[session] || standby.hasDiverged { staleReads += 1 }
+            // What a standby shows that was left behind is nothing that this primary ever had.
+            let position = standby.hasDiverged ? 0 : standby.replayed
+            // Who has neither written nor read can have no wrong answer.
+            if written[session] != 0 || shown[session] != 0 { standbyReads += 1 }
+            if written[session] > position { staleReads += 1 }
+            if shown[session] > lastCommit(upTo: position) { readsBack += 1 }
+            show(session, position, NodeID(index + 1))
+        }
+
+        func lastCommit(upTo position: Int) -> Int { commits.last { $0 <= position } ?? 0 }
+
+        mutating func readOnPrimary(_ session: Int) {
+            show(session, inserted, primary(timeline))
+        }
+
+        mutating func show(_ session: Int, _ position: Int, _ node: NodeID) {
+            shown[session] = max(shown[session], lastCommit(upTo: position))
+            guard fault != .forgetsWhatWasShown else { return }
+            view.read(on: node, coveredBy: ledger.coveringProbe(), &sessions[session])
         }
     }
 
@@ -300,22 +390,25 @@ struct FreshnessTests {
     )
     func neverStale(fault: Fault) {
         let seed = SeededGenerator().seed
-        var stale = 0
-        var served = 0
+        var (stale, back, served) = (0, 0, 0)
         for run in 0..<300 {
             var model = Model(fault: fault, random: SeededGenerator(seed: seed &+ UInt64(run)))
             for _ in 0..<2_000 { model.step() }
             stale += model.staleReads
+            back += model.readsBack
             served += model.standbyReads
         }
         if fault == .none {
             #expect(stale == 0, "seed \(seed)")
+            #expect(back == 0, "seed \(seed)")
             #expect(served > 10_000, "the standbys serve: \(served), seed \(seed)")
         } else {
-            #expect(stale > 0, "\(fault) is not noticed, seed \(seed)")
+            #expect(stale + back > 0, "\(fault) is not noticed, seed \(seed)")
         }
     }
 
+    /// Of this number, covering as many writes.
+    private func probe(_ number: UInt64) -> WriteLedger.Probe { WriteLedger.Probe(number: number, through: number) }
     private func lsn(_ position: Int) -> LSN { LSN(rawValue: UInt64(position)) }
     private func at(_ time: UInt64) -> MonotonicTime { MonotonicTime(nanoseconds: time) }
 }

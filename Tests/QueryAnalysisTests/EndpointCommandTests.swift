@@ -12,7 +12,8 @@ struct EndpointCommandTests {
         arguments: [
             ("set slipstream.key = 'a'", "a"), ("SET Slipstream.KEY TO 'a';;", "a"),
             ("set session slipstream.key = a", "a"),
-            ("/* x */ set slipstream . key = 'it''s'", "it's"), ("set slipstream.key = ''", ""), ("set slipstream.key = E'a'", "a"),
+            ("/* x */ set slipstream . key = 'it''s'", "it's"), ("set slipstream.key = ''", ""),
+            ("set slipstream.key = E'a'", "a"),
             ("set slipstream.key = 7", "7"), ("set slipstream.key = 'é'", "é"),
             ("set \"slipstream\".\"Key\" = on", "on"),
             ("set \"slipstream.key\" = 'default'", "default"),

@@ -56,6 +56,17 @@ def places(connection, count=30):
     return {place(connection) for _ in range(count)}
 
 
+def places_of_new_sessions(count=30, *statements, **parameters):
+    """Where sessions read first, after some statements: later they may stay, not to go back in time."""
+    found = set()
+    for _ in range(count):
+        with connect(**parameters) as session:
+            for statement in statements:
+                session.execute(statement)
+            found.add(place(session))
+    return found
+
+
 def eventually(what, condition, within=60.0):
     """Polls until `condition` returns something true, and returns that."""
     deadline = time.monotonic() + within

@@ -11,8 +11,22 @@ import subprocess
 import threading
 import time
 
-from endpoint import (NODES, PRIMARY, SOCKET_DIRECTORY, EndpointTestCase, connect, direct, eventually, main, place, places, replayed,
-                      table, value)
+from endpoint import (
+    NODES,
+    PRIMARY,
+    SOCKET_DIRECTORY,
+    EndpointTestCase,
+    connect,
+    direct,
+    eventually,
+    main,
+    place,
+    places,
+    places_of_new_sessions,
+    replayed,
+    table,
+    value,
+)
 from wire import Wire
 
 PAIRS = int(os.environ.get("SLIPSTREAM_PAIRS", "400"))
@@ -133,6 +147,36 @@ class Session(EndpointTestCase):
                     for step, ask in enumerate([extended, simple, later, in_a_transaction]):
                         self.assert_never_stale(situation, ask, start=step * PAIRS)
 
+    def test_what_was_read_is_never_taken_back(self):
+        """Others count on and on; who reads never sees the count go back, wherever he reads it."""
+        for situation in SITUATIONS:
+            with self.subTest(situation.__name__, seed=SEED), table("n int") as t, contextlib.ExitStack() as stack:
+                counters = [stack.enter_context(connect()) for _ in range(3)]
+                readers = [stack.enter_context(connect()) for _ in range(3)]
+                counters[0].execute(f"INSERT INTO {t} VALUES (0)")
+                replayed()
+                over = threading.Event()
+
+                def count(session):
+                    while not over.is_set():
+                        session.execute(f"UPDATE {t} SET n = n + 1")
+
+                threads = [threading.Thread(target=count, args=[session]) for session in counters]
+                with situation():
+                    for thread in threads:
+                        thread.start()
+                    try:
+                        seen = [0] * len(readers)
+                        for _ in range(PAIRS):
+                            for index, reader in enumerate(readers):
+                                found = value(reader, f"SELECT n FROM {t}")
+                                self.assertGreaterEqual(found, seen[index])
+                                seen[index] = found
+                    finally:
+                        over.set()
+                        for thread in threads:
+                            thread.join()
+
     def test_reads_go_to_the_standbys_again_as_soon_as_they_may(self):
         """At once, not after seconds: what is behind the replication is read there."""
         with table("n int") as t, connect() as session:
@@ -145,10 +189,10 @@ class Session(EndpointTestCase):
             self.assertGreater(fresh, 300)
 
     def test_who_has_not_written_is_not_held_up(self):
-        with table("n int") as t, connect() as writer, connect() as reader, paused():
+        with table("n int") as t, connect() as writer, paused():
             writer.execute(f"INSERT INTO {t} VALUES (1)")
             self.assertEqual(places(writer), {PRIMARY})
-            self.assertEqual(places(reader), set(NODES.values()))
+            self.assertEqual(places_of_new_sessions(), set(NODES.values()))
 
     def test_what_counts_as_a_write(self):
         with table("n int") as t, paused():
@@ -159,11 +203,22 @@ class Session(EndpointTestCase):
                     for statement in writes:
                         session.execute(statement)
                     self.assertEqual(places(session), {PRIMARY})
+        replayed()
+        with paused():
             for reads in (["SET work_mem = '5MB'"], ["BEGIN", "SELECT 1", "ROLLBACK"], ["SHOW work_mem"]):
-                with self.subTest(reads), connect() as session:
-                    for statement in reads:
-                        session.execute(statement)
-                    self.assertEqual(places(session), set(NODES.values()))
+                with self.subTest(reads):
+                    self.assertEqual(places_of_new_sessions(30, *reads), set(NODES.values()))
+
+    def test_who_has_read_stays_where_it_is_not_to_go_back(self):
+        with table("n int") as t, connect() as writer, paused():
+            writer.execute(f"INSERT INTO {t} VALUES (1)")
+            kinds = set()
+            for _ in range(20):
+                with connect() as reader:
+                    where = places(reader)
+                    self.assertEqual(len(where), 1)
+                    kinds |= where
+            self.assertEqual(kinds, set(NODES.values()))
 
     def test_what_a_standby_refused_was_a_write(self):
         """A view over a function that writes looks like a table."""

@@ -4,12 +4,28 @@ import asyncio
 import contextlib
 import random
 import threading
+import time
 
 import asyncpg
 import psycopg
 from psycopg import errors
 
-from endpoint import HOST, NODES, PORT, PRIMARY, EndpointTestCase, connect, eventually, main, password_of, places, replayed, table, value
+from endpoint import (
+    HOST,
+    NODES,
+    PORT,
+    PRIMARY,
+    EndpointTestCase,
+    connect,
+    eventually,
+    main,
+    password_of,
+    places,
+    places_of_new_sessions,
+    replayed,
+    table,
+    value,
+)
 from freshness import PAIRS, SEED, SITUATIONS, paused
 from wire import Wire
 
@@ -158,9 +174,10 @@ class Effects(EndpointTestCase):
             session.execute("SET slipstream.route = 'primary'")
             self.assertEqual(places(session), {PRIMARY})
             session.execute("SET slipstream.route = 'standby'")
-            self.assertEqual(places(session), STANDBYS)
+            # What it has read on the primary the standbys have soon.
+            eventually("only the standbys serve it", lambda: places(session) == STANDBYS)
             session.execute("RESET slipstream.route")
-            self.assertEqual(places(session), EVERYWHERE)
+            eventually("all nodes serve it", lambda: places(session) == EVERYWHERE)
 
     def test_consistency(self):
         with table("n int") as t, connect() as session, paused():
@@ -171,20 +188,16 @@ class Effects(EndpointTestCase):
             session.execute(f"INSERT INTO {t} VALUES (1)")
             session.execute("SET slipstream.consistency = 'session'")
             self.assertEqual(places(session), {PRIMARY})
-            with connect() as other:
-                self.assertEqual(places(other), EVERYWHERE)
-                other.execute("SET slipstream.consistency = 'global'")
-                self.assertEqual(places(other), {PRIMARY})
+            self.assertEqual(places_of_new_sessions(), EVERYWHERE)
+            self.assertEqual(places_of_new_sessions(10, "SET slipstream.consistency = 'global'"), {PRIMARY})
 
     def test_key(self):
-        with table("n int") as t, connect() as writer, connect() as reader, connect() as other, paused():
+        with table("n int") as t, connect() as writer, paused():
             writer.execute("SET slipstream.key = 'user:42'")
             writer.execute(f"INSERT INTO {t} VALUES (1)")
-            for session, key in ((reader, "user:42"), (other, "user:43")):
-                session.execute("SET slipstream.consistency = 'key'")
-                session.execute(f"SET slipstream.key = '{key}'")
-            self.assertEqual(places(reader), {PRIMARY})
-            self.assertEqual(places(other), EVERYWHERE)
+            options = "-c slipstream.consistency=key -c slipstream.key=user:"
+            self.assertEqual(places_of_new_sessions(options=options + "42"), {PRIMARY})
+            self.assertEqual(places_of_new_sessions(options=options + "43"), EVERYWHERE)
 
     def test_who_has_the_key_reads_what_was_written(self):
         for situation in SITUATIONS:
@@ -204,6 +217,28 @@ class Effects(EndpointTestCase):
                         self.assertEqual(value(reader, f"SELECT n FROM {t} WHERE k = %s", key), number)
 
 
+    def test_max_staleness(self):
+        with table("n int") as t, connect() as session:
+            session.execute("SET slipstream.consistency = 'eventual'")
+            session.execute("SET slipstream.max_staleness = '400ms'")
+            hinted = "/* slipstream: max_staleness=400ms */ SELECT inet_server_port()"
+            with paused():
+                with connect() as writer:
+                    writer.execute(f"INSERT INTO {t} VALUES (1)")
+                time.sleep(0.6)
+                self.assertEqual(places(session), {PRIMARY})
+                session.execute("RESET slipstream.max_staleness")
+                self.assertEqual(places(session), EVERYWHERE)
+                self.assertEqual({value(session, hinted) for _ in range(30)}, {PRIMARY})
+                for form in ("max_staleness=nonsense", "max_staleness%3D0.4s'", "max_staleness: 400 ms"):
+                    text = f"SELECT inet_server_port() /*slipstream='{form}*/"
+                    self.assertEqual({value(session, text) for _ in range(10)}, {PRIMARY}, form)
+            replayed()
+            session.execute("SET slipstream.max_staleness = '400ms'")
+            eventually("the standbys serve it", lambda: places(session) == EVERYWHERE)
+            self.assertEqual(eventually("and by hint", lambda: {value(session, hinted) for _ in range(30)} == EVERYWHERE), True)
+
+
 class Tokens(EndpointTestCase):
     def test_who_has_the_token_sees_the_write(self):
         with table("n int") as t, connect() as writer:
@@ -211,10 +246,8 @@ class Tokens(EndpointTestCase):
                 writer.execute(f"INSERT INTO {t} VALUES (1)")
                 token = shown(writer, "token")
                 self.assertRegex(token, r"^\d+:[0-9A-F]+/[0-9A-F]+$")
-                with connect() as reader, connect() as other:
-                    reader.execute(f"SET slipstream.token = '{token}'")
-                    self.assertEqual(places(reader), {PRIMARY})
-                    self.assertEqual(places(other), EVERYWHERE)
+                self.assertEqual(places_of_new_sessions(10, f"SET slipstream.token = '{token}'"), {PRIMARY})
+                self.assertEqual(places_of_new_sessions(), EVERYWHERE)
                 with connect(options=f"-c slipstream.token={token}") as reader:
                     self.assertEqual(places(reader), {PRIMARY})
                     self.assertEqual(shown(reader, "token"), token)
