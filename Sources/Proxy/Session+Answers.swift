@@ -272,7 +272,11 @@ extension Session {
             transaction.mayLeaveState = true
         }
         commitEnded()
-        worker.hasRead(self, on: server.node)
+        // What the primary shows to who must read there, for its own writes, it need not find on a standby: it would have to wait
+        // for each write of everybody else.
+        if server.role == .standby || current.wasFreeToChoose || freshness.awaitedProbe != 0 {
+            worker.hasRead(self, on: server.node)
+        }
         if server.role == .primary {
             if route.answered(status, now: worker.now) { worker.wrote(self) }
         } else if let transaction = standbyTransaction {

@@ -205,6 +205,7 @@ extension Session {
                 usePrimary()
                 return
             }
+            self.current?.wasFreeToChoose = fresh & worker.standbys != 0
             use(node)
         }
     }

@@ -53,6 +53,8 @@ final class Session: StreamOwner {
         var tried: UInt64 = 0
         /// A standby refused it: it may write, whatever it looks like.
         var wasRefused = false
+        /// It might have gone to a standby, and went where it went by weight.
+        var wasFreeToChoose = false
         /// How often the primary's connection broke under it.
         var primaryBreaks = 0
 

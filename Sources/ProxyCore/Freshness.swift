@@ -190,6 +190,8 @@ package struct FreshnessView: Sendable {
     /// The session has written.
     package func wrote(_ number: UInt64, _ freshness: inout Freshness) {
         settle(&freshness)
+        // The probe that finds this finds what was seen before, too.
+        freshness.seen = .nothing
         freshness.unresolved = number
         freshness.epoch = epoch
     }
