@@ -274,7 +274,7 @@ extension Session {
         commitEnded()
         // What the primary shows to who must read there, for its own writes, it need not find on a standby: it would have to wait
         // for each write of everybody else.
-        if server.role == .standby || current.wasFreeToChoose || freshness.awaitedProbe != 0 {
+        if server.role == .standby || current.wasFreeToChoose || freshness.isBoundByReads {
             worker.hasRead(self, on: server.node)
         }
         if server.role == .primary {

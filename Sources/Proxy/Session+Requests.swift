@@ -194,8 +194,10 @@ extension Session {
                 return
             }
             let fresh = worker.fresh(for: self)
-            // Who has read on a standby stays there rather than to end on the primary sooner or later.
-            let stays = freshness.awaitedProbe != 0 && consistency.isExact
+            // Who has read on a standby stays there rather than to end on the primary sooner or later, which moreover may not show yet
+            // what a standby has shown.
+            let isSettled = freshness.awaitedProbe == 0 && worker.exchange.ledger.isQuiet
+            let stays = freshness.isBoundByReads && !isSettled && consistency.isExact
             let node = worker.chooseReader(
                 except: current.tried,
                 among: fresh,

@@ -56,6 +56,8 @@ package struct Freshness: Sendable, Equatable {
     fileprivate var seen = Seen.nothing
     /// Of the knowledge that `position` comes from.
     fileprivate var epoch: UInt32 = 0
+    /// It has to find again what it has read, not only what it wrote last.
+    package fileprivate(set) var isBoundByReads = false
 
     package init() {}
 
@@ -192,6 +194,7 @@ package struct FreshnessView: Sendable {
         settle(&freshness)
         // The probe that finds this finds what was seen before, too.
         freshness.seen = .nothing
+        freshness.isBoundByReads = false
         freshness.unresolved = number
         freshness.epoch = epoch
     }
@@ -204,6 +207,7 @@ package struct FreshnessView: Sendable {
         settle(&freshness)
         if freshness.unresolved == 0, freshness.position.rawValue == 0 { freshness.epoch = epoch }
         freshness.seen = Seen(probe: probe, node: node, incarnation: standbys[node.rawValue].incarnation)
+        freshness.isBoundByReads = true
     }
 
     /// Brings what a session must see up to date with what is known.

@@ -58,6 +58,13 @@ package final class WriteLedger: Sendable {
         return begun == quiet ? last : last + 1
     }
 
+    /// Nothing is committing: what any node has shown so far the primary shows, too. A standby may show a commit a moment before the
+    /// primary does, which first writes it to the log, and then makes it visible.
+    package var isQuiet: Bool {
+        let ended = commitsEnded.load(ordering: .sequentiallyConsistent)
+        return commitsBegun.load(ordering: .sequentiallyConsistent) == ended
+    }
+
     /// Whether a probe with this number has begun.
     package func hasBegun(_ probe: UInt64) -> Bool { lastProbe.load(ordering: .sequentiallyConsistent) >= probe }
 }
