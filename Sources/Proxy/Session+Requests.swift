@@ -456,7 +456,8 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            if !isSetting { route.sent(current?.wasRefused == true ? .write : unit.executes) }
+            let writesUnseen = current?.wasRefused == true || unit.traits.contains(.mayHideWrite)
+            if !isSetting { route.sent(writesUnseen ? max(unit.executes, .write) : unit.executes) }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
             let mayHide = unit.executes == .write && functions?.catalog.leavesState == true

@@ -50,6 +50,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let mayTakeFromSequence = StatementTraits(rawValue: 16)
     /// Rather a standby than the primary, for a read.
     package static let wantsStandby = StatementTraits(rawValue: 32)
+    /// Uses something that may write unseen. A standby refuses that; on the primary it counts as a write.
+    package static let mayHideWrite = StatementTraits(rawValue: 64)
 }
 
 /// The verdict on one query string.
@@ -70,9 +72,9 @@ package struct Classification: Sendable, Equatable {
 
 /// Classifies one simple-query string or the text of one Parse.
 ///
-/// Sound, not complete: it may call a read a write, never the reverse. What no text can show (views, row security,
-/// operators and casts over volatile functions) is left to the server: a standby cannot write, and its error is not an
-/// answer.
+/// Sound, not complete: it may call a read a write, never the reverse. What no text can show (views, row security, domains
+/// and casts over volatile functions) is known as far as the catalog has it (`HiddenEffects`), and else left to the server:
+/// a standby cannot write, and its error is not an answer.
 ///
 /// Whether a backslash escapes in a plain `'…'` depends on `standard_conforming_strings`, a setting of the session.
 /// When the two readings put the end of a string in different places, both are classified and the greater effect
