@@ -31,6 +31,8 @@ package struct FunctionCatalog: Sendable, Equatable {
         let leavesState: Bool
         let asksSequences: Bool
         let hidden: HiddenEffects
+        /// Those of ``hidden``, which every query asks for.
+        let hiddenShapes: UInt64
 
         static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false, hidden: .none)
 
@@ -46,6 +48,7 @@ package struct FunctionCatalog: Sendable, Equatable {
             self.leavesState = leavesState
             self.asksSequences = asksSequences
             self.hidden = hidden
+            hiddenShapes = hidden.shapes
         }
     }
 
@@ -124,6 +127,7 @@ package struct FunctionCatalog: Sendable, Equatable {
 
     /// What names that are no functions' make of a query.
     var hidden: HiddenEffects { table.hidden }
+    var hiddenShapes: UInt64 { table.hiddenShapes }
 
     package var isEmpty: Bool { table.entries.isEmpty }
 

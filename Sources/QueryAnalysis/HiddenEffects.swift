@@ -11,13 +11,10 @@ struct HiddenEffect: Sendable, Equatable {
 struct HiddenEffects: Sendable, Equatable {
     /// By ``nameHash(_:)``, for which no string has to be made. Two names of one hash are taken for one, the worse one.
     private var effects: [UInt64: HiddenEffect] = [:]
-    /// The ``nameShape(length:first:last:)``s of all names, as a set of bits.
-    private var shapes: UInt64 = 0
+    /// The ``nameShape(length:first:last:)``s of all names, as a set of bits: a filter in front of a look-up.
+    private(set) var shapes: UInt64 = 0
 
     static let none = HiddenEffects()
-
-    /// A filter in front of a look-up: most databases hide nothing.
-    func mayHold(shape: UInt64) -> Bool { shapes & (1 << shape) != 0 }
 
     subscript(hash: UInt64) -> HiddenEffect? { effects[hash] }
 

@@ -322,7 +322,7 @@ extension StatementClassifier {
     /// That a name is a sequence no text can tell, but these columns are only a sequence's: a standby shows values up
     /// to 32 ahead.
     mutating func checkRelation(_ token: Token) {
-        checkHidden(token)
+        if hiddenShapes != 0 { checkHidden(token) }
         // Most names begin otherwise.
         let first = lexer.first(token)
         if first == UInt8(ascii: "p"), lexer.hasPrefix(token, "pg_") {
@@ -342,7 +342,7 @@ extension StatementClassifier {
 
     /// A view, a table with row security or a type may run what the statement does not show.
     private mutating func checkHidden(_ token: Token) {
-        guard functions.hidden.mayHold(shape: lexer.shape(token)) else { return }
+        guard hiddenShapes & 1 << lexer.shape(token) != 0 else { return }
         guard let hidden = functions.hidden[lexer.hash(token)] else { return }
         if hidden.mayWrite { traits.insert(.mayHideWrite) }
         guard hidden.effect > effect else { return }
