@@ -162,17 +162,54 @@ package actor DatabaseCatalog {
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
                 let asks = try await connection.query(Self.asksSequences, [], timeout: .seconds(5)).first?[0] == "t"
+                let writers = try await connection.query(Self.writers, [], timeout: .seconds(5)).compactMap { $0[0] }
+                let leavesState = rows.contains { $0[3] == "t" }
+                let functions = rows.compactMap(Self.function)
                 let catalog = FunctionCatalog(
-                    rows.compactMap(Self.function),
-                    leavesState: rows.contains { $0[3] == "t" },
-                    asksSequences: asks
+                    functions,
+                    leavesState: leavesState,
+                    asksSequences: asks,
+                    writers: writers
                 )
-                return Functions(catalog: catalog, fingerprint: fingerprint)
+                let believed = FunctionCatalog(rows.compactMap(Self.believedFunction), writers: writers)
+                let hidden: (definitions: [Definition], sequences: [String])
+                do throws(DatabaseError) {
+                    hidden = try await Self.hidden(connection)
+                } catch {
+                    // Somebody changes a view, in a transaction that stays open. As it was, until it is over.
+                    guard let known = databases[database] else { return Functions(catalog: catalog, fingerprint: nil) }
+                    return Functions(catalog: catalog.hidingWhat(known.catalog), fingerprint: nil)
+                }
+                return Functions(
+                    catalog: catalog.hiding(hidden.definitions, sequences: hidden.sequences, believed: believed),
+                    fingerprint: fingerprint
+                )
             } catch {
                 logger.debug("cannot read the functions of a database: \(error.message)", metadata: ["node": "\(node)"])
             }
         }
         return nil
+    }
+
+    /// What names that are no functions' run.
+    private static func hidden(_ connection: DatabaseConnection) async throws(DatabaseError) -> (
+        definitions: [Definition], sequences: [String]
+    ) {
+        // A view's definition is read under a lock on its tables.
+        _ = try await connection.query("set lock_timeout = '100ms'", [], timeout: .seconds(1))
+        let rows = try await connection.query(Self.definitions, [], timeout: .seconds(5))
+        let definitions = rows.compactMap { row in
+            row[0].flatMap { name in row[1].map { Definition(name: name, query: $0) } }
+        }
+        let sequences = try await connection.query(Self.sequences, [], timeout: .seconds(5))
+        return (definitions, sequences.compactMap { $0[0] })
+    }
+
+    /// A function of the users is volatile only if it leaves state: most are declared so because nobody said otherwise.
+    private static func believedFunction(_ row: Row) -> (name: String, volatility: Volatility, isBuiltIn: Bool)? {
+        guard var function = function(row) else { return nil }
+        if !function.isBuiltIn, row[3] != "t" { function.volatility = min(function.volatility, .stable) }
+        return function
     }
 
     private static func function(_ row: Row) -> (name: String, volatility: Volatility, isBuiltIn: Bool)? {
@@ -186,9 +223,19 @@ package actor DatabaseCatalog {
         }
     }
 
-    /// Changes with every function made, replaced, altered or dropped, and costs a millisecond.
+    /// Changes with every function, view, sequence, policy, domain or cast made, replaced, altered or dropped, and costs a
+    /// millisecond or two.
     private static let fingerprint = """
-        select concat_ws(' ', count(*), max(xmin::text::bigint), sum(xmin::text::bigint), sum(oid::bigint)) from pg_proc
+        select concat_ws(' ', count(*), max(made), sum(made), sum(number)) from (
+            select xmin::text::bigint, oid::bigint from pg_proc
+            union all select xmin::text::bigint, oid::bigint from pg_class
+                where relkind in ('v', 'S') and relpersistence <> 't'
+            union all select xmin::text::bigint, oid::bigint from pg_rewrite where oid >= 16384
+                and exists (select from pg_class where oid = ev_class and relpersistence <> 't')
+            union all select xmin::text::bigint, oid::bigint from pg_policy
+            union all select xmin::text::bigint, oid::bigint from pg_constraint where contypid <> 0
+            union all select xmin::text::bigint, oid::bigint from pg_cast where oid >= 16384
+        ) as object (made, number)
         """
 
     /// The worst of each name, in `pg_catalog` and elsewhere.
@@ -210,6 +257,48 @@ package actor DatabaseCatalog {
                 '(^|;|''|\m(begin|then|else|loop)\M)\s*(set|reset)\s')) as source (leaves_state)
         group by 1, 2
         """#
+
+    /// The functions that look as if they wrote: volatile ones with such a word in their source, or whose source is not text, and
+    /// all that name one of these.
+    private static let writers = #"""
+        with recursive source as (
+            select pg_proc.oid, lower(proname) as name, provolatile, prosrc, lanname from pg_proc
+            join pg_language on pg_language.oid = prolang
+            where pronamespace <> 'pg_catalog'::regnamespace and lanname not in ('internal', 'c') and prokind <> 'a'
+        ), word as (
+            select distinct name, word from source, regexp_split_to_table(lower(prosrc), '[^[:alnum:]_$]+') as word
+        ), writer as (
+            select name from source where provolatile = 'v' and (prosrc = '' or lanname not in ('sql', 'plpgsql'))
+            union select name from source join word using (name) where provolatile = 'v' and word in (
+                'insert', 'update', 'delete', 'merge', 'truncate', 'create', 'alter', 'drop', 'refresh', 'copy', 'lock',
+                'execute', 'call', 'notify', 'nextval', 'setval', 'pg_notify', 'lowrite', 'dblink', 'dblink_exec')
+            union select word.name from word join writer on writer.name = word.word
+        )
+        select proname from pg_proc where lower(proname) in (select name from writer)
+            and pronamespace <> 'pg_catalog'::regnamespace
+        union select proname from pg_aggregate join pg_proc on pg_proc.oid = aggfnoid where aggfnoid >= 16384
+            and exists (select from pg_proc as part join writer on writer.name = lower(part.proname)
+                where part.oid in (aggtransfn, aggfinalfn, aggmtransfn, aggminvtransfn, aggmfinalfn))
+        """#
+
+    /// What is run where a name is used: views, row security, domains, casts.
+    private static let definitions = """
+        select relname, pg_get_viewdef(oid) from pg_class where relkind = 'v' and oid >= 16384
+        union all select relname, 'select ' || pg_get_expr(polqual, polrelid)
+            from pg_policy join pg_class on pg_class.oid = polrelid where polcmd in ('r', '*')
+        union all select typname, 'select ' || pg_get_expr(conbin, 0)
+            from pg_constraint join pg_type on pg_type.oid = contypid where contypid >= 16384
+        union all select typname, 'select null::' || format_type(typbasetype, null)
+            from pg_type where typtype = 'd' and typbasetype >= 16384
+        union all select typname, 'select ' || castfunc::regproc || '(null)'
+            from pg_cast join pg_type on pg_type.oid = casttarget where casttarget >= 16384 and castfunc <> 0
+        """
+
+    /// Unless a column has the name, which is far more often what is meant.
+    private static let sequences = """
+        select relname from pg_class as sequence where relkind = 'S' and relpersistence <> 't' and not exists (
+            select from pg_attribute where attname = relname and attrelid >= 16384 and attrelid <> sequence.oid)
+        """
 
     /// Whether code, a default, a view or a rule of the users has `currval` or `lastval` in it; once it is parsed it has their
     /// numbers, 1575 and 2559. The standard's views are among the first 16384 objects.

@@ -472,7 +472,8 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            if !isSetting { route.sent(current?.wasRefused == true ? .write : unit.executes) }
+            let writesUnseen = current?.wasRefused == true || unit.traits.contains(.mayHideWrite)
+            if !isSetting { route.sent(writesUnseen ? max(unit.executes, .write) : unit.executes) }
             if route.mayCommit { commitBegins() }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now

@@ -43,3 +43,9 @@ func isOperator(_ byte: UInt8) -> Bool {
 func nameShape(length: Int, first: UInt8, last: UInt8) -> UInt64 {
     (UInt64(truncatingIfNeeded: length) &* 7 &+ UInt64(foldCase(first)) &* 3 &+ UInt64(foldCase(last))) & 63
 }
+
+/// FNV-1a.
+@inline(__always)
+func nameHash(_ bytes: some Sequence<UInt8>) -> UInt64 {
+    bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+}

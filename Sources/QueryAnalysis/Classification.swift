@@ -30,9 +30,9 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
 
 /// What a query string has to do with state that its text alone does not settle.
 package struct StatementTraits: OptionSet, Sendable, Hashable {
-    package let rawValue: UInt8
+    package let rawValue: UInt16
 
-    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    package init(rawValue: UInt16) { self.rawValue = rawValue }
 
     // Every query asks for these, in other modules, where what OptionSet brings is not specialized.
     package static var none: StatementTraits { StatementTraits(rawValue: 0) }
@@ -54,6 +54,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let isEndpointCommand = StatementTraits(rawValue: 64)
     /// A comment says how old what it reads may be: `RoutingHint.maxStaleness(in:)`.
     package static let limitsStaleness = StatementTraits(rawValue: 128)
+    /// Uses something that may write unseen. A standby refuses that; on the primary it counts as a write.
+    package static let mayHideWrite = StatementTraits(rawValue: 256)
 
     /// Those that matter although a statement is only prepared or described.
     package static var ofUnexecuted: StatementTraits { StatementTraits(rawValue: 1 | 64) }
@@ -77,9 +79,9 @@ package struct Classification: Sendable, Equatable {
 
 /// Classifies one simple-query string or the text of one Parse.
 ///
-/// Sound, not complete: it may call a read a write, never the reverse. What no text can show (views, row security,
-/// operators and casts over volatile functions) is left to the server: a standby cannot write, and its error is not an
-/// answer.
+/// Sound, not complete: it may call a read a write, never the reverse. What no text can show (views, row security, domains
+/// and casts over volatile functions) is known as far as the catalog has it (`HiddenEffects`), and else left to the server:
+/// a standby cannot write, and its error is not an answer.
 ///
 /// Whether a backslash escapes in a plain `'…'` depends on `standard_conforming_strings`, a setting of the session.
 /// When the two readings put the end of a string in different places, both are classified and the greater effect

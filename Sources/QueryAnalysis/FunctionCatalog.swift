@@ -19,6 +19,8 @@ package struct FunctionCatalog: Sendable, Equatable {
         var users: Volatility?
         /// What a call makes of a query.
         var effect: StatementEffect = .read
+        /// Whatever its volatility says, its source looks as if it, or what it calls, wrote.
+        var mayWrite = false
     }
 
     /// Of which copies cost little.
@@ -28,14 +30,25 @@ package struct FunctionCatalog: Sendable, Equatable {
         let volatileShapes: UInt64
         let leavesState: Bool
         let asksSequences: Bool
+        let hidden: HiddenEffects
+        /// Those of ``hidden``, which every query asks for.
+        let hiddenShapes: UInt64
 
-        static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false)
+        static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false, hidden: .none)
 
-        init(_ entries: [String: Entry], volatileShapes: UInt64, leavesState: Bool, asksSequences: Bool) {
+        init(
+            _ entries: [String: Entry],
+            volatileShapes: UInt64,
+            leavesState: Bool,
+            asksSequences: Bool,
+            hidden: HiddenEffects
+        ) {
             self.entries = entries
             self.volatileShapes = volatileShapes
             self.leavesState = leavesState
             self.asksSequences = asksSequences
+            self.hidden = hidden
+            hiddenShapes = hidden.shapes
         }
     }
 
@@ -48,10 +61,12 @@ package struct FunctionCatalog: Sendable, Equatable {
     ///   - functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
     ///   - leavesState: a function of the users may leave state in the session.
     ///   - asksSequences: something in the database (code, a default, a view) asks for the last values of sequences.
+    ///   - writers: the functions whose sources look as if they, or what they call, wrote.
     package init(
         _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
         leavesState: Bool = false,
-        asksSequences: Bool = false
+        asksSequences: Bool = false,
+        writers: some Sequence<String> = []
     ) {
         var entries: [String: Entry] = [:]
         var volatileShapes: UInt64 = 0
@@ -60,6 +75,7 @@ package struct FunctionCatalog: Sendable, Equatable {
             let known = entries[function.name, default: Entry()][keyPath: worst] ?? .immutable
             entries[function.name, default: Entry()][keyPath: worst] = max(known, function.volatility)
         }
+        for name in writers { entries[name]?.mayWrite = true }
         for (name, entry) in entries {
             entries[name]?.effect = Self.effect(of: name, entry)
             if entry.users == .volatile, let first = name.utf8.first, let last = name.utf8.last {
@@ -70,7 +86,19 @@ package struct FunctionCatalog: Sendable, Equatable {
             entries,
             volatileShapes: volatileShapes,
             leavesState: leavesState,
-            asksSequences: asksSequences
+            asksSequences: asksSequences,
+            hidden: .none
+        )
+    }
+
+    /// The same functions, with what other names hide.
+    init(_ functions: FunctionCatalog, hidden: HiddenEffects) {
+        table = Table(
+            functions.table.entries,
+            volatileShapes: functions.table.volatileShapes,
+            leavesState: functions.leavesState,
+            asksSequences: functions.asksSequences,
+            hidden: hidden
         )
     }
 
@@ -89,13 +117,17 @@ package struct FunctionCatalog: Sendable, Equatable {
     package static func == (left: FunctionCatalog, right: FunctionCatalog) -> Bool {
         left.table === right.table
             || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState
-                && left.table.asksSequences == right.table.asksSequences)
+                && left.table.asksSequences == right.table.asksSequences && left.table.hidden == right.table.hidden)
     }
 
     /// A write may leave state in the session that its text does not tell: by a trigger, say.
     package var leavesState: Bool { table.leavesState }
     /// Something in the database (code, a default, a view) asks for the last values of sequences.
     package var asksSequences: Bool { table.asksSequences }
+
+    /// What names that are no functions' make of a query.
+    var hidden: HiddenEffects { table.hidden }
+    var hiddenShapes: UInt64 { table.hiddenShapes }
 
     package var isEmpty: Bool { table.entries.isEmpty }
 
@@ -117,14 +149,15 @@ package struct FunctionCatalog: Sendable, Equatable {
         return effect
     }
 
-    /// What a call of a function makes of a query, nil when there is no such function. It is the caller who knows what
-    /// follows from that.
-    func effect(of name: String) -> StatementEffect? {
-        if let entry = table.entries[name] { return entry.effect }
-        if BuiltInFunctions.grammatical.contains(name) { return .read }
+    /// What a call of a function makes of a query, and whether it may write besides; nil when there is no such function.
+    /// It is the caller who knows what follows from that.
+    func effect(of name: String) -> HiddenEffect? {
+        if let entry = table.entries[name] { return HiddenEffect(effect: entry.effect, mayWrite: entry.mayWrite) }
+        if BuiltInFunctions.grammatical.contains(name) { return HiddenEffect() }
         // A list says nothing of a name that a loaded catalog does not have: it may be a user's newest function.
         guard isEmpty else { return nil }
-        return BuiltInFunctions.effect(of: name) ?? (BuiltInFunctions.common.contains(name) ? .read : nil)
+        if let effect = BuiltInFunctions.effect(of: name) { return HiddenEffect(effect: effect) }
+        return BuiltInFunctions.common.contains(name) ? HiddenEffect() : nil
     }
 
     /// Whether attribute notation may hide a call: `SELECT t.f FROM t` calls `f(t)` when `t` has no column `f`.

@@ -139,6 +139,12 @@ struct Lexer {
         return nameShape(length: token.range.count, first: text[token.range.lowerBound], last: text[last])
     }
 
+    /// Of ``name(_:)``, without making it. A doubled quote, which hardly any name has, counts as two.
+    func hash(_ token: Token) -> UInt64 {
+        let fold = token.kind == .word
+        return nameHash(text[token.range].lazy.map { fold ? foldCase($0) : $0 })
+    }
+
     // MARK: - Space and comments
 
     /// False when a block comment has no end.

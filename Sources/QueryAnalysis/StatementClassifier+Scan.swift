@@ -263,14 +263,15 @@ extension StatementClassifier {
         if name == "pg_prepared_statement" { traits.insert(.namesStatements) }
         if name == "currval" || name == "lastval" { traits.insert(.asksSequence) }
         if name == "setseed" { traits.insert(.cannotBeDiscarded) }
-        guard let effect = functions.effect(of: name) else {
+        guard let called = functions.effect(of: name) else {
             traits.insert(.mayTakeFromSequence)
             if scan.scope == .alteration || (scan.previous != .dot && token.entry.traits.contains(.opensClause)) {
                 return
             }
             return raise(to: .sessionState, "calls \(name), which is not known here")
         }
-        switch effect {
+        if called.mayWrite { traits.insert(.mayHideWrite) }
+        switch called.effect {
         case .empty: break
         case .read:
             // Which setting a parameter names is not known.
@@ -321,6 +322,7 @@ extension StatementClassifier {
     /// That a name is a sequence no text can tell, but these columns are only a sequence's: a standby shows values up
     /// to 32 ahead.
     mutating func checkRelation(_ token: Token) {
+        if hiddenShapes != 0 { checkHidden(token) }
         // Most names begin otherwise.
         let first = lexer.first(token)
         if first == UInt8(ascii: "p"), lexer.hasPrefix(token, "pg_") {
@@ -336,6 +338,16 @@ extension StatementClassifier {
         {
             raise(to: .primaryRead, "reads a sequence, which is ahead on a standby")
         }
+    }
+
+    /// A view, a table with row security or a type may run what the statement does not show.
+    private mutating func checkHidden(_ token: Token) {
+        guard hiddenShapes & 1 << lexer.shape(token) != 0 else { return }
+        guard let hidden = functions.hidden[lexer.hash(token)] else { return }
+        if hidden.mayWrite { traits.insert(.mayHideWrite) }
+        guard hidden.effect > effect else { return }
+        let name = explains ? lexer.name(token) : ""
+        raise(to: hidden.effect, "uses \(name), behind which is more than a read")
     }
 }
 

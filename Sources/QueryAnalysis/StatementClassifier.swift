@@ -9,6 +9,8 @@ struct StatementClassifier {
     /// The next token, not handled yet.
     private(set) var token: Token
     let functions: FunctionCatalog
+    /// Of the names that hide something: most databases have none, and every name is asked about.
+    let hiddenShapes: UInt64
 
     /// The verdict on the current statement so far.
     private(set) var effect: StatementEffect = .empty
@@ -25,6 +27,7 @@ struct StatementClassifier {
         token = lexer.next()
         self.lexer = lexer
         self.functions = functions
+        hiddenShapes = functions.hiddenShapes
     }
 
     mutating func classification() -> Classification {

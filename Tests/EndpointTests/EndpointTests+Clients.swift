@@ -36,6 +36,12 @@ extension EndpointTests {
         try await cluster.python("routing")
     }
 
+    @Test(arguments: Backend.allCases) func corpus(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("corpus")
+    }
+
     @Test(arguments: Backend.allCases) func freshness(_ backend: Backend) async throws {
         let cluster = try await Clusters.cluster(backend)
         await cluster.recovered()

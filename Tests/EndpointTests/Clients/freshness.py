@@ -100,6 +100,16 @@ def paused():
         on_standbys("SELECT pg_wal_replay_resume()")
 
 
+@contextlib.contextmanager
+def database(name):
+    with direct() as superuser:
+        superuser.execute(f"CREATE DATABASE {name} OWNER app")
+        try:
+            yield name
+        finally:
+            superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 SITUATIONS = [as_usual, delayed, paused_now_and_then, without_waiting_for_the_disk]
 
 
@@ -237,6 +247,39 @@ class Session(EndpointTestCase):
             finally:
                 with direct(user="app") as setup:
                     setup.execute("DROP VIEW hiding; DROP FUNCTION hidden()")
+
+    def test_a_write_that_no_text_shows_is_read_at_once(self):
+        """On whichever node the read that hides it begins."""
+        hiding = {
+            "a view": "SELECT * FROM hiding", "a view over a view": "TABLE hiding_too", "row security": "SELECT n FROM secured",
+            "a domain": "SELECT 'x'::checked", "a cast": "SELECT (1::boxed).n", "an aggregate": "SELECT total(1)",
+            "a function said to be stable": "SELECT said_to_be_stable()",
+        }
+        # A database of its own: what is in it is read when somebody first connects.
+        with database("hiding") as name, direct(user="app", dbname=name) as setup:
+            setup.execute("""
+                CREATE TABLE t (n int); INSERT INTO t VALUES (0);
+                CREATE FUNCTION hidden() RETURNS int LANGUAGE sql VOLATILE AS 'UPDATE t SET n = n + 1 RETURNING n';
+                CREATE FUNCTION hidden(a int, b int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT hidden()';
+                CREATE FUNCTION said_to_be_stable() RETURNS int LANGUAGE sql STABLE AS 'SELECT hidden()';
+                CREATE VIEW hiding AS SELECT hidden(); CREATE VIEW hiding_too AS SELECT * FROM hiding;
+                CREATE TABLE secured (n int); INSERT INTO secured VALUES (1);
+                ALTER TABLE secured ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+                CREATE POLICY hiding ON secured USING (hidden() > 0);
+                CREATE DOMAIN checked AS text CHECK (hidden() > 0); CREATE AGGREGATE total(int) (SFUNC = hidden, STYPE = int);
+                CREATE TYPE boxed AS (n int);
+                CREATE FUNCTION to_boxed(int) RETURNS boxed LANGUAGE sql VOLATILE AS 'SELECT ROW(hidden())::boxed';
+                CREATE CAST (int AS boxed) WITH FUNCTION to_boxed(int)""")
+            replayed()
+            with delayed():
+                for what, statement in hiding.items():
+                    with self.subTest(what):
+                        for number in range(40):
+                            # First where nobody refuses it.
+                            comment = "/* slipstream: primary */ " if number < 20 else ""
+                            with connect(dbname=name) as session:
+                                session.execute(comment + statement)
+                                self.assertEqual(value(session, "SELECT n FROM t"), value(setup, "SELECT n FROM t"))
 
     def test_an_idle_system_catches_up_at_the_boundary_of_a_page(self):
         """The log's insert position is then behind the next page's header, which is replayed with the next record only."""

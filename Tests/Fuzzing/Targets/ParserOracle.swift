@@ -54,6 +54,26 @@ package struct ParserOracle: ~Copyable {
     /// One plain SELECT (VALUES, TABLE) that neither writes nor locks.
     package var isPureSelect: Bool { statements == ["SelectStmt"] && objectionToRead == nil }
 
+    /// One plain SELECT that calls nothing which keeps it from any node.
+    package func isTrueRead(functions: FunctionCatalog) -> Bool {
+        isPureSelect && calls.allSatisfy { Self.harm(of: $0, functions) <= .read }
+    }
+
+    /// The statements of a text that PostgreSQL's scanner finds complete, with all strings and parentheses closed; nil when
+    /// it is not.
+    package static func statements(of text: String) -> [String]? {
+        let result = pg_query_split_with_scanner(text)
+        defer { pg_query_free_split_result(result) }
+        guard result.error == nil else { return nil }
+        let bytes = Array(text.utf8)
+        let statements = (0..<Int(result.n_stmts)).compactMap { index -> String? in
+            guard let statement = result.stmts[index]?.pointee else { return nil }
+            let start = Int(statement.stmt_location)
+            return String(decoding: bytes[start..<start + Int(statement.stmt_len)], as: UTF8.self)
+        }
+        return statements
+    }
+
     package var statementCount: Int { statements.count }
 
     // MARK: - Rules
