@@ -70,6 +70,9 @@ extension Settings {
         # eventual (what its node has replayed), or seconds (its session reads from the primary for a time after a write, which
         # "pin_time: 5s" says).
         consistency: session
+        # Where a transaction begins: primary (on the primary, unless it says READ ONLY), or deferred (with its first statement; as long as
+        # all only read, on a standby).
+        transactions: primary
         # How long a statement that needs the primary waits for one to come up.
         primary_wait: 10s
 

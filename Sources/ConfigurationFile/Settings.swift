@@ -19,6 +19,7 @@ package struct Settings: Sendable, Equatable {
     package var pooling = PoolingConfiguration()
     package var consistency = Consistency.session
     package var pinTime: Duration?
+    package var transactions = TransactionRouting.primary
     package var primaryWait: Duration = .seconds(10)
     package var clientTLS = TLSSettings()
     package var serverTLS = TLSSettings()

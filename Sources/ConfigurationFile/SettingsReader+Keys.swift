@@ -7,7 +7,7 @@ enum SettingsKeys {
     static let top =
         [
             "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "consistency", "pin_time",
-            "primary_wait",
+            "transactions", "primary_wait",
         ]
         + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "hba", "hba_file"]
 
@@ -99,6 +99,8 @@ extension SettingsReader {
         case "pin_time":
             pinTimeLine = value.line
             settings.pinTime = duration(value)
+        case "transactions":
+            if let routing = choice(value, TransactionRouting.self) { settings.transactions = routing }
         case "primary_wait":
             if let time = duration(value) { settings.primaryWait = time }
         case "databases": takeDatabases(value)

@@ -158,14 +158,16 @@ package actor DatabaseCatalog {
                 // Opened for this and closed again: a session that stays would be in the way of DROP DATABASE.
                 let connection = try await DatabaseConnection.connect(parameters)
                 defer { connection.close() }
-                let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
+                let mark = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first
+                let fingerprint = mark.map { "\($0[0] ?? "") \($0[1] ?? "")" }
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
                 let asks = try await connection.query(Self.asksSequences, [], timeout: .seconds(5)).first?[0] == "t"
                 let catalog = FunctionCatalog(
                     rows.compactMap(Self.function),
                     leavesState: rows.contains { $0[3] == "t" },
-                    asksSequences: asks
+                    asksSequences: asks,
+                    beginsReadCommitted: mark?[1] == "t"
                 )
                 return Functions(catalog: catalog, fingerprint: fingerprint)
             } catch {
@@ -186,9 +188,15 @@ package actor DatabaseCatalog {
         }
     }
 
-    /// Changes with every function made, replaced, altered or dropped, and costs a millisecond.
+    /// Changes with every function made, replaced, altered or dropped, and costs a millisecond. With it, whether a plain BEGIN
+    /// begins a READ COMMITTED transaction, whoever says it.
     private static let fingerprint = """
-        select concat_ws(' ', count(*), max(xmin::text::bigint), sum(xmin::text::bigint), sum(oid::bigint)) from pg_proc
+        select concat_ws(' ', count(*), max(xmin::text::bigint), sum(xmin::text::bigint), sum(oid::bigint)),
+            current_setting('default_transaction_isolation') = 'read committed' and not exists (
+                select from pg_db_role_setting, unnest(setconfig) as setting
+                where setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                    and setting ilike 'default_transaction_isolation=%')
+        from pg_proc
         """
 
     /// The worst of each name, in `pg_catalog` and elsewhere.

@@ -80,7 +80,8 @@ extension Session {
         guard wasCurrent else { return }
         // It may have been committed, and the application may find out.
         if server.role == .primary, route.lost() { worker.wrote(self) }
-        if status != .idle {
+        let mayRunAgain = current.map(mayRunAgain) ?? false
+        if status != .idle, !losesDeferredTransaction() {
             status = .idle
             transaction = TransactionState()
             lostTransaction = true
@@ -95,10 +96,11 @@ extension Session {
             worker.unitsInFlight -= 1
             phase = .waiting
         }
-        if unit.isRepeatable || !wasSent, !lostTransaction, !lostPrelude {
+        if mayRunAgain || !wasSent, !lostTransaction, !lostPrelude {
             // A primary whose connection broke may be there all the same: it gets another try.
             if server.role == .primary { current?.primaryBreaks += 1 }
             if server.role == .standby || unit.primaryBreaks > 0 { current?.tried |= 1 << server.node.rawValue }
+            if wasSent, let before = statementsBefore { statements = before }
             choose()
             advance()
             return
@@ -129,6 +131,8 @@ extension Session {
         current = nil
         status = .idle
         standbyTransaction = nil
+        deferred = nil
+        hasJustBegun = false
         transaction.changes = []
         // State still to be brought to the primary stays due; a BEGIN does not.
         if !preludeLeavesState { prelude = [] }
@@ -235,11 +239,11 @@ extension Session {
             close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
         case .running where isOver(pooling.queryTimeout, since):
             end(.queryCanceled, "query_timeout")
-        case .idle where status != .idle && isOver(pooling.idleTransactionTimeout, since):
+        case .idle where isInTransaction && isOver(pooling.idleTransactionTimeout, since):
             end(.idleInTransactionSessionTimeout, "idle_transaction_timeout")
-        case .idle where status == .idle && isOver(pooling.clientIdleTimeout, since):
+        case .idle where !isInTransaction && isOver(pooling.clientIdleTimeout, since):
             end(.adminShutdown, "client_idle_timeout")
-        case .idle where status != .idle && isOver(pooling.transactionTimeout, transactionSince),
+        case .idle where isInTransaction && isOver(pooling.transactionTimeout, transactionSince),
             .running where isOver(pooling.transactionTimeout, transactionSince):
             end(.transactionTimeout, "transaction_timeout")
         case .idle, .running:

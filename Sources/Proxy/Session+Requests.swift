@@ -130,7 +130,7 @@ extension Session {
     }
 
     /// The text of the only statement that a unit executes.
-    private func soleStatement(of unit: RequestUnit) -> [UInt8]? {
+    func soleStatement(of unit: RequestUnit) -> [UInt8]? {
         let bytes = client.unread.bytes
         if unit.isSimpleQuery { return bytes.array(MessageHeader.size..<unit.length - 1) }
         guard unit.binds == 1, let bind = requests.operations.first(where: { $0.kind == .bind }) else { return nil }
@@ -165,6 +165,7 @@ extension Session {
             )
             return
         }
+        if worker.configuration.transactions == .deferred, answersTransactionCommand(current.unit) { return }
         if let server {
             // Until it is quiet it is not known what the session holds there.
             guard server.isQuiet else { return }
@@ -175,7 +176,7 @@ extension Session {
                 return
             }
         }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
+        guard mayLeavePrimary, deferred?.needsPrimary != true else {
             usePrimary()
             return
         }
@@ -196,6 +197,11 @@ extension Session {
         }
     }
 
+    /// Whether nothing that the session left on the primary, or has to bring there, keeps it from reading elsewhere.
+    var mayLeavePrimary: Bool {
+        prelude.isEmpty && !isSticky && !hasUnseenNames && (home == nil || home?.unseenUnnamedOf != serial)
+    }
+
     /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
     private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
         guard standbyTransaction?.hasAnswered == false else { return false }
@@ -205,10 +211,11 @@ extension Session {
         }
     }
 
-    /// The transaction, which so far is its BEGIN, is rolled back on the standby and begun on the primary.
+    /// The transaction, which so far is its BEGIN, or is deferred, is rolled back on the standby and begun on the primary.
     func moveTransaction(from server: ServerConnection) {
         server.rollBack()
         prelude = standbyTransaction?.begin ?? []
+        deferred?.leftForPrimary()
         standbyTransaction = nil
         self.server = nil
         status = .idle
@@ -279,7 +286,7 @@ extension Session {
         }
     }
 
-    private func isBehind(_ server: ServerConnection) -> Bool {
+    func isBehind(_ server: ServerConnection) -> Bool {
         server.role == .standby && worker.fresh(for: self) & 1 << UInt64(server.node.rawValue) == 0
     }
 
@@ -300,7 +307,7 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
-        if server.role == .standby, unit.hasNames { statementsBefore = statements }
+        statementsBefore = server.role == .standby && unit.hasNames ? statements : nil
         if passThrough != nil {
             passesToServer = true
             current?.expectsReady = false
@@ -324,9 +331,14 @@ extension Session {
     /// come first, because a unit must not run in a state that could not be made.
     private func bringIntoState(_ server: ServerConnection, for unit: RequestUnit) -> Bool {
         let namesStatements = unit.traits.contains(.namesStatements)
-        guard status == .idle else { return !namesStatements || nameStatements(on: server) }
+        guard status == .idle else {
+            guard !namesStatements || nameStatements(on: server) else { return false }
+            tellAfterBegin(server)
+            return true
+        }
         let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)
-        if server.settings === settings, server.settingsUser == nil, prelude.isEmpty, !namesStatements, !mayAskSequence
+        if server.settings === settings, server.settingsUser == nil, prelude.isEmpty, !namesStatements, !mayAskSequence,
+            deferred == nil
         {
             tell(server.reported)
             return true
@@ -357,8 +369,9 @@ extension Session {
             }
         }
         if !queries.isEmpty { server.replay(queries) }
+        let begins = beginDeferredTransaction(on: server)
         let areStatementsNamed = !namesStatements || nameStatements(on: server)
-        guard queries.isEmpty, areStatementsNamed else { return false }
+        guard queries.isEmpty, !begins, areStatementsNamed else { return false }
         tell(server.reported)
         return true
     }
@@ -415,6 +428,7 @@ extension Session {
             abandon(server)
             if server.role == .standby {
                 // What a standby refuses (default_transaction_isolation = serializable) is no error of the application's.
+                _ = losesDeferredTransaction()
                 current?.tried |= 1 << server.node.rawValue
                 choose()
                 advance()
@@ -470,7 +484,7 @@ extension Session {
     }
 
     /// The statements of the current unit as Query messages.
-    private func queries(of unit: RequestUnit) -> [[UInt8]] {
+    func queries(of unit: RequestUnit) -> [[UInt8]] {
         let bytes = client.unread.bytes
         if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
         return requests.operations.compactMap { operation in

@@ -50,6 +50,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let mayTakeFromSequence = StatementTraits(rawValue: 16)
     /// Rather a standby than the primary, for a read.
     package static let wantsStandby = StatementTraits(rawValue: 32)
+    /// Names the time at which its transaction began: `now()`, `current_date` and their kin.
+    package static let tellsTransactionTime = StatementTraits(rawValue: 64)
 }
 
 /// The verdict on one query string.

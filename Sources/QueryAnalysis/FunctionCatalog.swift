@@ -28,14 +28,22 @@ package struct FunctionCatalog: Sendable, Equatable {
         let volatileShapes: UInt64
         let leavesState: Bool
         let asksSequences: Bool
+        let beginsReadCommitted: Bool
 
-        static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false)
+        static let empty = Table([:], volatileShapes: 0)
 
-        init(_ entries: [String: Entry], volatileShapes: UInt64, leavesState: Bool, asksSequences: Bool) {
+        init(
+            _ entries: [String: Entry],
+            volatileShapes: UInt64,
+            leavesState: Bool = false,
+            asksSequences: Bool = false,
+            beginsReadCommitted: Bool = false
+        ) {
             self.entries = entries
             self.volatileShapes = volatileShapes
             self.leavesState = leavesState
             self.asksSequences = asksSequences
+            self.beginsReadCommitted = beginsReadCommitted
         }
     }
 
@@ -48,10 +56,12 @@ package struct FunctionCatalog: Sendable, Equatable {
     ///   - functions: all rows of `pg_proc`; `isBuiltIn` says that the function is in `pg_catalog`.
     ///   - leavesState: a function of the users may leave state in the session.
     ///   - asksSequences: something in the database (code, a default, a view) asks for the last values of sequences.
+    ///   - beginsReadCommitted: a transaction in the database is READ COMMITTED unless its session says otherwise.
     package init(
         _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
         leavesState: Bool = false,
-        asksSequences: Bool = false
+        asksSequences: Bool = false,
+        beginsReadCommitted: Bool = false
     ) {
         var entries: [String: Entry] = [:]
         var volatileShapes: UInt64 = 0
@@ -70,7 +80,8 @@ package struct FunctionCatalog: Sendable, Equatable {
             entries,
             volatileShapes: volatileShapes,
             leavesState: leavesState,
-            asksSequences: asksSequences
+            asksSequences: asksSequences,
+            beginsReadCommitted: beginsReadCommitted
         )
     }
 
@@ -89,13 +100,17 @@ package struct FunctionCatalog: Sendable, Equatable {
     package static func == (left: FunctionCatalog, right: FunctionCatalog) -> Bool {
         left.table === right.table
             || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState
-                && left.table.asksSequences == right.table.asksSequences)
+                && left.table.asksSequences == right.table.asksSequences
+                && left.table.beginsReadCommitted == right.table.beginsReadCommitted)
     }
 
     /// A write may leave state in the session that its text does not tell: by a trigger, say.
     package var leavesState: Bool { table.leavesState }
     /// Something in the database (code, a default, a view) asks for the last values of sequences.
     package var asksSequences: Bool { table.asksSequences }
+    /// A transaction is READ COMMITTED unless its session says otherwise: neither the server's configuration nor a setting of
+    /// the database or of a role makes it another.
+    package var beginsReadCommitted: Bool { table.beginsReadCommitted }
 
     package var isEmpty: Bool { table.entries.isEmpty }
 

@@ -62,6 +62,7 @@ struct SettingsTests {
             client_idle_timeout: 30
             consistency: seconds
             pin_time: 0
+            transactions: deferred
             primary_wait: 1min
             client_tls_sslmode: verify-ca
             client_tls_cert_file: a.crt
@@ -90,6 +91,7 @@ struct SettingsTests {
         #expect(settings.pooling.serverLifetime == .seconds(7200))
         #expect(settings.pooling.clientIdleTimeout == .seconds(30))
         #expect(settings.pinTime == .zero)
+        #expect(settings.transactions == .deferred)
         #expect(settings.primaryWait == .seconds(60))
         #expect(settings.clientTLS.mode == .verifyAuthority)
         #expect(settings.clientTLS.certificateFile == "/etc/s/a.crt")
