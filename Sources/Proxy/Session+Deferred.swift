@@ -156,7 +156,7 @@ extension Session {
             worker.writers.ended(transaction.shape, moved: false)
             deferred = nil
         } else {
-            deferred?.answered(status)
+            deferred?.answered(status, tookSnapshot: transaction.hasSnapshot || takesSnapshot())
         }
     }
 
@@ -174,19 +174,46 @@ extension Session {
     }
 
     private func shape(of unit: RequestUnit) -> UInt64 {
-        let bytes = client.unread.bytes
-        if unit.isSimpleQuery {
-            return bytes.extracting(MessageHeader.size..<unit.length - 1).withUnsafeBytes { statementShape($0) }
-        }
+        guard !unit.isSimpleQuery else { return withText(ofQuery: unit) { statementShape($0) } }
         guard let first = requests.operations.first else { return 0 }
-        if case .parse = first.kind {
-            let start = first.name.upperBound + 1
-            guard let end = bytes.terminator(from: start, before: first.message.upperBound) else { return 0 }
-            return bytes.extracting(start..<end).withUnsafeBytes { statementShape($0) }
+        return withText(of: first) { statementShape($0) } ?? 0
+    }
+
+    /// Whether a server has taken a snapshot for the current unit, which only reads.
+    private func takesSnapshot() -> Bool {
+        guard let unit = current?.unit else { return false }
+        if unit.isSimpleQuery { return withText(ofQuery: unit) { QueryAnalysis.takesSnapshot($0) } }
+        var parsed: StatementName?
+        for operation in requests.operations {
+            switch operation.kind {
+            case .parse: parsed = operation.statement
+            case .bind where operation.statement == parsed: continue
+            case .bind: break
+            case .parseUnseen, .describe, .close, .closePortal: continue
+            }
+            if withText(of: operation, { QueryAnalysis.takesSnapshot($0) }) ?? true { return true }
         }
-        guard let content = statements.statement(first.statement)?.content else { return 0 }
+        return false
+    }
+
+    private func withText<Result>(ofQuery unit: RequestUnit, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        client.unread.bytes.extracting(MessageHeader.size..<unit.length - 1).withUnsafeBytes { body($0) }
+    }
+
+    /// The text of a statement that the current unit prepares, or that was prepared before under its name.
+    private func withText<Result>(
+        of operation: StatementOperation,
+        _ body: (UnsafeRawBufferPointer) -> Result
+    ) -> Result? {
+        let bytes = client.unread.bytes
+        if case .parse = operation.kind {
+            let start = operation.name.upperBound + 1
+            guard let end = bytes.terminator(from: start, before: operation.message.upperBound) else { return nil }
+            return bytes.extracting(start..<end).withUnsafeBytes { body($0) }
+        }
+        guard let content = statements.statement(operation.statement)?.content else { return nil }
         return content.withUnsafeBytes { content in
-            statementShape(UnsafeRawBufferPointer(rebasing: content.prefix { $0 != 0 }))
+            body(UnsafeRawBufferPointer(rebasing: content.prefix { $0 != 0 }))
         }
     }
 }

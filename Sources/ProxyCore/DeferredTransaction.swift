@@ -48,6 +48,8 @@ package struct DeferredTransaction: Sendable, Equatable {
     package private(set) var hasFailed = false
     /// A standby has answered a statement.
     package private(set) var hasRead = false
+    /// A snapshot was taken for one of them.
+    package private(set) var hasSnapshot = false
     /// The shape of its first statement; 0 as long as there was none.
     package private(set) var shape: UInt64 = 0
 
@@ -82,8 +84,9 @@ package struct DeferredTransaction: Sendable, Equatable {
     package mutating func began() { place = .standby }
 
     /// The standby has answered a unit, and the transaction goes on.
-    package mutating func answered(_ status: TransactionStatus) {
+    package mutating func answered(_ status: TransactionStatus, tookSnapshot: Bool) {
         hasRead = true
+        hasSnapshot = hasSnapshot || tookSnapshot
         hasFailed = status == .failed
     }
 
@@ -105,9 +108,9 @@ package struct DeferredTransaction: Sendable, Equatable {
     /// Begins it on a standby: at the level that it has whatever the standby's own default is.
     package static let standbyBeginning = [query("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")]
 
-    /// Begins it on the primary. When something was read, SET TRANSACTION is to find it so.
+    /// Begins it on the primary. Where SET TRANSACTION would have come too late, it is to come too late there.
     package var primaryBeginning: [[UInt8]] {
-        hasRead ? begin + Self.firstQuery : begin
+        hasSnapshot ? begin + Self.firstQuery : begin
     }
 
     private static let firstQuery = [query("SELECT")]
