@@ -59,7 +59,8 @@ extension Session {
                     }
                     return
                 }
-                if mayRepeat, fields.state != .queryCanceled {
+                // What is not for the client may have pushed out what came before it.
+                if mayRepeat, current?.hasForwarded == false, fields.state != .queryCanceled {
                     server.stream.markScanned(offset)
                     repeatUnit(after: server, fields)
                     return
