@@ -8,9 +8,9 @@ import contextlib
 import itertools
 import os
 import random
-import struct
+import signal
+import subprocess
 import threading
-import time
 
 import psycopg
 import sqlalchemy
@@ -30,7 +30,23 @@ from differential import (
     parse,
     say,
 )
-from endpoint import NODES, PORT, PRIMARY, STANDBYS, EndpointTestCase, connect, direct, eventually, main, place, places, replayed, table, value
+from endpoint import (
+    NODES,
+    PORT,
+    PRIMARY,
+    SOCKET_DIRECTORY,
+    STANDBYS,
+    EndpointTestCase,
+    connect,
+    direct,
+    eventually,
+    main,
+    place,
+    places,
+    replayed,
+    table,
+    value,
+)
 from wire import query
 
 ALL = set(NODES.values())
@@ -276,6 +292,29 @@ class Guarantees(EndpointTestCase):
             self.assertEqual({value(connection, "SHOW work_mem") for _ in range(20)}, {"7MB"})
 
 
+class Global(EndpointTestCase):
+    """`consistency: global`: each statement sees what anybody has written."""
+
+    def test_another_session_sees_it_within_a_transaction(self):
+        with table("n int") as t, session() as writer, session() as reader:
+            for number in range(200):
+                reader.execute("BEGIN")
+                self.assertEqual(value(reader, f"SELECT count(*) FROM {t}"), number)
+                writer.execute(f"INSERT INTO {t} VALUES (1)")
+                self.assertEqual(value(reader, f"SELECT count(*) FROM {t}"), number + 1)
+                reader.execute("COMMIT")
+                if number % 10 == 0:
+                    replayed()
+
+    def test_what_is_not_replayed_is_read_on_the_primary(self):
+        with table("n int") as t, session() as writer, session() as reader:
+            with on_standby(reader), paused():
+                writer.execute(f"INSERT INTO {t} VALUES (1)")
+                self.assertEqual(value(reader, f"SELECT count(*) FROM {t}"), 1)
+                self.assertEqual(place(reader), PRIMARY)
+                reader.execute("COMMIT")
+
+
 class Errors(EndpointTestCase):
     def test_what_a_standby_refuses_runs_on_the_primary(self):
         with table("n int") as t, session() as connection:
@@ -378,6 +417,34 @@ class Errors(EndpointTestCase):
                 timer.join()
                 self.assertEqual(place(connection), PRIMARY)
                 connection.execute("COMMIT")
+
+    def kill(self, port):
+        """The whole server, without a word to anybody."""
+        name = next(name for name in NODES if NODES[name] == port)
+        with open(f"{SOCKET_DIRECTORY}/nodes/{name}/data/postmaster.pid") as file:
+            postmaster = int(file.readline())
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(postmaster)], capture_output=True, text=True, check=True)
+        for process in [postmaster, *map(int, children.stdout.split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def test_a_standby_that_is_killed(self):
+        with table("n int") as t, session() as connection:
+            for number, statement in enumerate(["SELECT inet_server_port()", f"INSERT INTO {t} VALUES (1) RETURNING inet_server_port()"]):
+                with on_standby(connection) as standby:
+                    self.kill(standby)
+                    self.assertEqual(value(connection, statement), PRIMARY)
+                    connection.execute("COMMIT")
+                self.assertEqual(value(connection, f"SELECT count(*) FROM {t}"), number)
+            with on_standby(connection) as standby:
+                timer = threading.Timer(0.3, self.kill, [standby])
+                timer.start()
+                self.assertEqual(connection.execute("SELECT pg_sleep(1), inet_server_port()").fetchone()[1], PRIMARY)
+                timer.join()
+                connection.execute(f"INSERT INTO {t} VALUES (1)")
+                connection.execute("COMMIT")
+            self.assertEqual(value(connection, f"SELECT count(*) FROM {t}"), 2)
+            eventually("every node gets reads", lambda: places(connection) == ALL, within=120)
 
     def test_a_client_that_goes_away_leaves_nothing(self):
         for _ in range(20):
