@@ -12,10 +12,17 @@ struct DeferredTransactionTests {
     /// One that has read on a standby.
     private func onStandby() -> DeferredTransaction {
         var transaction = transaction()
-        _ = transaction.next(.read(mayStay: false))
+        _ = next(&transaction, .read(mayStay: false))
         transaction.began()
         transaction.answered(.inTransaction, tookSnapshot: true)
         return transaction
+    }
+
+    private func next(
+        _ transaction: inout DeferredTransaction,
+        _ statement: DeferredTransaction.Statement
+    ) -> DeferredTransaction.OnStatement {
+        transaction.next(statement)
     }
 
     // MARK: - Transcripts
@@ -23,27 +30,27 @@ struct DeferredTransactionTests {
     @Test("one that says nothing is ended where it was begun: nowhere")
     func empty() {
         var transaction = transaction()
-        #expect(transaction.next(.end(.commit)) == .answer(.commit))
-        #expect(transaction.next(.end(.rollback)) == .answer(.rollback))
+        #expect(next(&transaction, .end(.commit)) == .answer(.commit))
+        #expect(next(&transaction, .end(.rollback)) == .answer(.rollback))
     }
 
     @Test("reads begin it on any node, and then stay there")
     func reads() {
         var transaction = transaction()
-        #expect(transaction.next(.read(mayStay: false)) == .begin)
+        #expect(next(&transaction, .read(mayStay: false)) == .begin)
         #expect(!transaction.needsPrimary)
         transaction.began()
         #expect(transaction.place == .standby)
-        #expect(transaction.next(Self.read) == .stay)
+        #expect(next(&transaction, Self.read) == .stay)
         transaction.answered(.inTransaction, tookSnapshot: true)
-        #expect(transaction.next(Self.read) == .stay)
-        #expect(transaction.next(.end(.commit)) == .stay)
+        #expect(next(&transaction, Self.read) == .stay)
+        #expect(next(&transaction, .end(.commit)) == .stay)
     }
 
     @Test("what is no read begins it on the primary")
     func write() {
         var transaction = transaction()
-        #expect(transaction.next(.other) == .begin)
+        #expect(next(&transaction, .other) == .begin)
         #expect(transaction.needsPrimary)
         #expect(transaction.primaryBeginning == Self.begin)
     }
@@ -54,27 +61,27 @@ struct DeferredTransactionTests {
     )
     func move(_ statement: DeferredTransaction.Statement) {
         var transaction = onStandby()
-        #expect(transaction.next(statement) == .move)
-        #expect(transaction.next(statement) == .move, "asked again, it says the same")
+        #expect(next(&transaction, statement) == .move)
+        #expect(next(&transaction, statement) == .move, "asked again, it says the same")
         transaction.leftForPrimary()
         #expect(transaction.place == .nowhere)
-        #expect(transaction.next(statement) == .begin)
+        #expect(next(&transaction, statement) == .begin)
         #expect(transaction.needsPrimary)
     }
 
     @Test("a connection that breaks before anything was read leaves the choice of another standby, and none afterwards")
     func breaks() {
         var unread = transaction()
-        _ = unread.next(.read(mayStay: false))
+        _ = next(&unread, .read(mayStay: false))
         unread.began()
         unread.left()
-        #expect(unread.next(.read(mayStay: false)) == .begin)
+        #expect(next(&unread, .read(mayStay: false)) == .begin)
         #expect(!unread.needsPrimary)
 
         var read = onStandby()
         read.left()
         #expect(read.needsPrimary)
-        #expect(read.next(.end(.commit)) == .answer(.commit))
+        #expect(next(&read, .end(.commit)) == .answer(.commit))
     }
 
     @Test("one that has failed ends by a rollback, and has failed on the primary, too")
@@ -82,10 +89,10 @@ struct DeferredTransactionTests {
         var transaction = onStandby()
         transaction.answered(.failed, tookSnapshot: false)
         #expect(transaction.hasFailed)
-        #expect(transaction.next(.other) == .move)
+        #expect(next(&transaction, .other) == .move)
         transaction.left()
         #expect(transaction.hasFailed && transaction.needsPrimary)
-        #expect(transaction.next(.end(.commit)) == .answer(.rollback))
+        #expect(next(&transaction, .end(.commit)) == .answer(.rollback))
     }
 
     @Test("SET TRANSACTION comes too late on the primary if it would have without the move")
@@ -182,6 +189,8 @@ struct DeferredTransactionTests {
 }
 
 struct WriterHistoryTests {
+    private func writes(_ history: inout WriterHistory, _ shape: UInt64) -> Bool { history.writes(shape) }
+
     private func writes(_ history: inout WriterHistory, _ shape: UInt64, times: Int) -> [Bool] {
         (0..<times).map { _ in history.writes(shape) }
     }
@@ -190,36 +199,36 @@ struct WriterHistoryTests {
     func learning() {
         var history = WriterHistory()
         for _ in 0..<3 {
-            #expect(!history.writes(5))
+            #expect(!writes(&history, 5))
             history.ended(5, moved: true)
         }
         for _ in 0..<3 {
             #expect(writes(&history, 5, times: 64) == Array(repeating: true, count: 63) + [false])
             history.ended(5, moved: true)
         }
-        #expect(!history.writes(6))
+        #expect(!writes(&history, 6))
     }
 
     @Test("one that ends on a standby is enough to be believed again")
     func forgetting() {
         var history = WriterHistory()
         for moved in [true, true, false, true, true] { history.ended(5, moved: moved) }
-        #expect(!history.writes(5))
+        #expect(!writes(&history, 5))
         history.ended(5, moved: true)
-        #expect(history.writes(5))
+        #expect(writes(&history, 5))
         history.ended(5, moved: false)
-        #expect(!history.writes(5))
+        #expect(!writes(&history, 5))
     }
 
     @Test("nothing is learned of no shape; a shape in the place of another takes it")
     func bounds() {
         var history = WriterHistory()
         for _ in 0..<9 { history.ended(0, moved: true) }
-        #expect(!history.writes(0))
+        #expect(!writes(&history, 0))
         for _ in 0..<3 { history.ended(5, moved: true) }
         history.ended(5 + 1_024, moved: false)
-        #expect(history.writes(5), "one that reads has nothing to remember")
+        #expect(writes(&history, 5), "one that reads has nothing to remember")
         history.ended(5 + 1_024, moved: true)
-        #expect(!history.writes(5) && !history.writes(5 + 1_024))
+        #expect(!writes(&history, 5) && !writes(&history, 5 + 1_024))
     }
 }
