@@ -113,7 +113,7 @@ class Places(EndpointTestCase):
         with psycopg.connect(prepare_threshold=0) as connection:
             seen = set()
             for n in range(30):
-                self.assertEqual(value(connection, "SELECT %s::int + 1", n), n + 1)
+                self.assertEqual(value(connection, "SELECT %s::int + 1 AS psycopg", n), n + 1)
                 seen |= places(connection, 3)
                 connection.commit()
             self.assertEqual(seen, ALL)
