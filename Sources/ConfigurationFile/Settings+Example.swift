@@ -71,6 +71,9 @@ extension Settings {
         # session reads from the primary for a time after a write, which "pin_time: 5s" says). Databases and users may have
         # one of their own, and sessions: SET slipstream.consistency = 'eventual'.
         consistency: session
+        # Where a transaction begins: primary (on the primary, unless it says READ ONLY), or deferred (with its first statement; as long as
+        # all only read, on a standby).
+        transactions: primary
         # How long a statement that needs the primary waits for one to come up.
         primary_wait: 10s
         # How far a standby may be behind: an amount of data (16MB), a time (5s), or both ({bytes: 16MB, time: 5s}). One that is

@@ -20,6 +20,7 @@ package struct Settings: Sendable, Equatable {
     package var pooling = PoolingConfiguration()
     package var consistency = Consistency.session
     package var pinTime: Duration?
+    package var transactions = TransactionRouting.primary
     package var primaryWait: Duration = .seconds(10)
     /// How far a standby may be behind and serve reads, unless `nodes` says otherwise.
     package var maxLag = MaxLag()

@@ -7,7 +7,7 @@ enum SettingsKeys {
     static let top =
         [
             "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "consistency", "pin_time",
-            "primary_wait", "max_lag",
+            "transactions", "primary_wait", "max_lag",
         ]
         + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "nodes", "hba", "hba_file"]
 
@@ -101,6 +101,8 @@ extension SettingsReader {
             if let consistency = choice(value, Consistency.self) { settings.consistency = consistency }
         case "pin_time":
             settings.pinTime = duration(value)
+        case "transactions":
+            if let routing = choice(value, TransactionRouting.self) { settings.transactions = routing }
         case "primary_wait":
             if let time = duration(value) { settings.primaryWait = time }
         case "max_lag":

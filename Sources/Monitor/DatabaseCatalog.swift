@@ -158,7 +158,8 @@ package actor DatabaseCatalog {
                 // Opened for this and closed again: a session that stays would be in the way of DROP DATABASE.
                 let connection = try await DatabaseConnection.connect(parameters)
                 defer { connection.close() }
-                let fingerprint = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first?[0]
+                let mark = try await connection.query(Self.fingerprint, [], timeout: .seconds(1)).first
+                let fingerprint = mark.map { "\($0[0] ?? "") \($0[1] ?? "")" }
                 if let known = databases[database], known.fingerprint == fingerprint { return nil }
                 let rows = try await connection.query(Self.functions, [], timeout: .seconds(5))
                 let asks = try await connection.query(Self.asksSequences, [], timeout: .seconds(5)).first?[0] == "t"
@@ -169,7 +170,8 @@ package actor DatabaseCatalog {
                     functions,
                     leavesState: leavesState,
                     asksSequences: asks,
-                    writers: writers
+                    writers: writers,
+                    beginsReadCommitted: mark?[1] == "t"
                 )
                 let believed = FunctionCatalog(rows.compactMap(Self.believedFunction), writers: writers)
                 let hidden: (definitions: [Definition], sequences: [String])
@@ -224,9 +226,14 @@ package actor DatabaseCatalog {
     }
 
     /// Changes with every function, view, sequence, policy, domain or cast made, replaced, altered or dropped, and costs a
-    /// millisecond or two.
+    /// millisecond or two. With it, whether a plain BEGIN begins a READ COMMITTED transaction, whoever says it.
     private static let fingerprint = """
-        select concat_ws(' ', count(*), max(made), sum(made), sum(number)) from (
+        select concat_ws(' ', count(*), max(made), sum(made), sum(number)),
+            current_setting('default_transaction_isolation') = 'read committed' and not exists (
+                select from pg_db_role_setting, unnest(setconfig) as setting
+                where setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                    and setting ilike 'default_transaction_isolation=%')
+        from (
             select xmin::text::bigint, oid::bigint from pg_proc
             union all select xmin::text::bigint, oid::bigint from pg_class
                 where relkind in ('v', 'S') and relpersistence <> 't'

@@ -22,6 +22,8 @@ package struct EndpointConfiguration: Sendable {
     package var consistency = Consistency.session
     /// With `Consistency.seconds`: how long a session reads from the primary after it wrote.
     package var pinTime: Duration = .seconds(5)
+    /// Where transactions begin.
+    package var transactions = TransactionRouting.primary
     /// How long a statement that needs the primary waits for one to come up.
     package var primaryWait: Duration = .seconds(10)
     /// Pools, limits and times.

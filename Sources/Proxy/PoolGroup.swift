@@ -13,7 +13,12 @@ final class PoolGroup {
         /// What such a client is told when it logs in, once a connection has told us.
         var welcome: ReportedParameters?
 
-        init(_ startup: StartupProfile) { self.startup = startup }
+        let choosesIsolation: Bool
+
+        init(_ startup: StartupProfile) {
+            self.startup = startup
+            choosesIsolation = startup.choosesIsolation
+        }
     }
 
     let database: String

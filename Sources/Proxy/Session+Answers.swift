@@ -47,7 +47,7 @@ extension Session {
                 let fields = ServerErrorFields(body: bytes.extracting(range.lowerBound + 5..<range.upperBound))
                 if fields.isFatal {
                     // The connection ends. What the client is told depends on what runs, and on the session.
-                    forward(input.buffer, start..<range.lowerBound)
+                    if !isHeld { forward(input.buffer, start..<range.lowerBound) }
                     isMidMessage = false
                     server.lastWords = bytes.array(range)
                     if fields.state == .protocolViolation {
@@ -59,7 +59,8 @@ extension Session {
                     }
                     return
                 }
-                if mayRepeat, fields.state != .queryCanceled {
+                // What is not for the client may have pushed out what came before it.
+                if mayRepeat, current?.hasForwarded == false, fields.state != .queryCanceled {
                     server.stream.markScanned(offset)
                     repeatUnit(after: server, fields)
                     return
@@ -168,6 +169,7 @@ extension Session {
         // Without a primary to ask, what the standby says is the answer.
         guard worker.writer != nil else { return false }
         if status == .idle { return current.isRepeatable }
+        if let deferred { return !deferred.hasFailed && mayRunAgain(current) }
         // The first statement of a transaction moves it, whatever it is: an error means that it has done nothing.
         return standbyTransaction?.hasAnswered == false && !current.hasForwarded && !current.isConsumed
     }
@@ -281,6 +283,8 @@ extension Session {
             if route.answered(status, now: worker.now) { worker.wrote(self) }
         } else if let transaction = standbyTransaction {
             finishedInStandbyTransaction(transaction, status)
+        } else {
+            finishedInDeferredTransaction(status)
         }
         // AND CHAIN ends one transaction and begins the next.
         let isChained = onlyCommand && current.unit.executes == .transactionEnd
@@ -424,6 +428,7 @@ extension Session {
         current?.wasRefused = true
         if status != .idle {
             server.abandonAnswer()
+            noteMove()
             moveTransaction(from: server)
         } else {
             self.server = nil

@@ -21,7 +21,7 @@ extension Session {
 
     /// Takes a unit that holds nothing but such statements. Returns false when a server has to see it.
     func answersHere(_ unit: RequestUnit) -> Bool {
-        guard unit.traits.contains(.isEndpointCommand), !unit.isOpaque, let commands = endpointCommands(of: unit) else {
+        guard !unit.isOpaque, let commands = endpointCommands(of: unit) else {
             return false
         }
         answerWhenKnown(commands)
@@ -51,7 +51,7 @@ extension Session {
 
     private func answerWhenKnown(_ commands: [EndpointCommand]) {
         guard let unit = current?.unit else { return }
-        if status != .failed, commands.contains(where: mustWait) {
+        if shownStatus != .failed, commands.contains(where: mustWait) {
             phase = .answering
             since = worker.now
             worker.awaitProbe(self)
@@ -120,7 +120,7 @@ extension Session {
         var writer = MessageWriter()
         var hasFailed = false
         do throws(ErrorMessage) {
-            if status == .failed {
+            if shownStatus == .failed {
                 throw ErrorMessage(
                     .error,
                     .inFailedTransaction,
@@ -149,7 +149,7 @@ extension Session {
         since = worker.now
         client.consume(unit.length)
         if saysReady {
-            writer.readyForQuery(status)
+            writer.readyForQuery(shownStatus)
         } else if hasFailed {
             throwAway(until: .sync)
         }
@@ -235,7 +235,7 @@ extension Session {
             writer.dataRow([try value(of: name)])
             writer.commandComplete("SHOW")
         case .set(let name, let value, let isLocal):
-            if isLocal, status == .idle {
+            if isLocal, !isInTransaction {
                 let warning = ErrorMessage(
                     .warning,
                     .noActiveTransaction,
@@ -264,7 +264,7 @@ extension Session {
     func set(_ name: String, to value: String?, isLocal: Bool = false) throws(ErrorMessage) {
         if name == "token" { return try accept(value ?? "") }
         let preferences = preferences ?? TransactionalPreferences()
-        try preferences.set(name, to: value, isLocal: isLocal, isInTransaction: status != .idle)
+        try preferences.set(name, to: value, isLocal: isLocal, isInTransaction: isInTransaction)
         self.preferences = preferences
         preferencesChanged()
     }
@@ -293,7 +293,7 @@ extension Session {
     /// RESET ALL, or DISCARD ALL.
     func resetPreferences() {
         guard let preferences else { return }
-        preferences.resetAll(isInTransaction: status != .idle)
+        preferences.resetAll(isInTransaction: isInTransaction)
         preferencesChanged()
     }
 

@@ -83,7 +83,8 @@ extension Session {
             commitEnded()
             if route.lost() { worker.wrote(self) }
         }
-        if status != .idle {
+        let mayRunAgain = current.map(mayRunAgain) ?? false
+        if status != .idle, !losesDeferredTransaction() {
             status = .idle
             transaction = TransactionState()
             preferencesEndTransaction(isCommitted: false)
@@ -99,10 +100,11 @@ extension Session {
             worker.unitsInFlight -= 1
             phase = .waiting
         }
-        if unit.isRepeatable || !wasSent, !lostTransaction, !lostPrelude {
+        if mayRunAgain || !wasSent, !lostTransaction, !lostPrelude {
             // A primary whose connection broke may be there all the same: it gets another try.
             if server.role == .primary { current?.primaryBreaks += 1 }
             if server.role == .standby || unit.primaryBreaks > 0 { current?.tried |= 1 << server.node.rawValue }
+            if wasSent, let before = statementsBefore { statements = before }
             choose()
             advance()
             return
@@ -134,6 +136,8 @@ extension Session {
         status = .idle
         preferencesEndTransaction(isCommitted: false)
         standbyTransaction = nil
+        deferred = nil
+        hasJustBegun = false
         transaction.changes = []
         // State still to be brought to the primary stays due; a BEGIN does not.
         if !preludeLeavesState { prelude = [] }
@@ -243,11 +247,11 @@ extension Session {
             close(ErrorMessage(.fatal, .queryCanceled, "canceling authentication due to timeout"))
         case .running where isOver(pooling.queryTimeout, since):
             end(.queryCanceled, "query_timeout")
-        case .idle where status != .idle && isOver(pooling.idleTransactionTimeout, since):
+        case .idle where isInTransaction && isOver(pooling.idleTransactionTimeout, since):
             end(.idleInTransactionSessionTimeout, "idle_transaction_timeout")
-        case .idle where status == .idle && isOver(pooling.clientIdleTimeout, since):
+        case .idle where !isInTransaction && isOver(pooling.clientIdleTimeout, since):
             end(.adminShutdown, "client_idle_timeout")
-        case .idle where status != .idle && isOver(pooling.transactionTimeout, transactionSince),
+        case .idle where isInTransaction && isOver(pooling.transactionTimeout, transactionSince),
             .running where isOver(pooling.transactionTimeout, transactionSince):
             end(.transactionTimeout, "transaction_timeout")
         case .answering where isOver(worker.configuration.primaryWait, since):

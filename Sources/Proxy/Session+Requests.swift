@@ -167,10 +167,14 @@ extension Session {
             )
             return
         }
+        if current.unit.traits.contains(.isEndpointCommand) {
+            guard server?.isQuiet ?? true else { return }
+            if answersHere(current.unit) { return }
+        }
+        if worker.configuration.transactions == .deferred, answersTransactionCommand(current.unit) { return }
         if let server {
             // Until it is quiet it is not known what the session holds there.
             guard server.isQuiet else { return }
-            if answersHere(current.unit) { return }
             if status != .idle, mustLeaveStandby(current.unit) {
                 moveTransaction(from: server)
             } else {
@@ -178,8 +182,7 @@ extension Session {
                 return
             }
         }
-        if answersHere(current.unit) { return }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
+        guard mayLeavePrimary, deferred?.needsPrimary != true else {
             usePrimary()
             return
         }
@@ -212,6 +215,11 @@ extension Session {
         }
     }
 
+    /// Whether nothing that the session left on the primary, or has to bring there, keeps it from reading elsewhere.
+    var mayLeavePrimary: Bool {
+        prelude.isEmpty && !isSticky && !hasUnseenNames && (home == nil || home?.unseenUnnamedOf != serial)
+    }
+
     /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
     private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
         guard standbyTransaction?.hasAnswered == false else { return false }
@@ -221,10 +229,11 @@ extension Session {
         }
     }
 
-    /// The transaction, which so far is its BEGIN, is rolled back on the standby and begun on the primary.
+    /// The transaction, which so far is its BEGIN, or is deferred, is rolled back on the standby and begun on the primary.
     func moveTransaction(from server: ServerConnection) {
         server.rollBack()
         prelude = standbyTransaction?.begin ?? []
+        deferred?.leftForPrimary()
         standbyTransaction = nil
         self.server = nil
         status = .idle
@@ -295,7 +304,7 @@ extension Session {
         }
     }
 
-    private func isBehind(_ server: ServerConnection) -> Bool {
+    func isBehind(_ server: ServerConnection) -> Bool {
         server.role == .standby && worker.fresh(for: self) & 1 << UInt64(server.node.rawValue) == 0
     }
 
@@ -316,7 +325,7 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
-        if server.role == .standby, unit.hasNames { statementsBefore = statements }
+        statementsBefore = server.role == .standby && unit.hasNames ? statements : nil
         if passThrough != nil {
             passesToServer = true
             current?.expectsReady = false
@@ -340,9 +349,14 @@ extension Session {
     /// come first, because a unit must not run in a state that could not be made.
     private func bringIntoState(_ server: ServerConnection, for unit: RequestUnit) -> Bool {
         let namesStatements = unit.traits.contains(.namesStatements)
-        guard status == .idle else { return !namesStatements || nameStatements(on: server) }
+        guard status == .idle else {
+            guard !namesStatements || nameStatements(on: server) else { return false }
+            tellAfterBegin(server)
+            return true
+        }
         let mayAskSequence = unit.executes == .sessionState || unit.traits.contains(.asksSequence)
-        if server.settings === settings, server.settingsUser == nil, prelude.isEmpty, !namesStatements, !mayAskSequence
+        if server.settings === settings, server.settingsUser == nil, prelude.isEmpty, !namesStatements, !mayAskSequence,
+            deferred == nil
         {
             tell(server.reported)
             return true
@@ -373,8 +387,9 @@ extension Session {
             }
         }
         if !queries.isEmpty { server.replay(queries) }
+        let begins = beginDeferredTransaction(on: server)
         let areStatementsNamed = !namesStatements || nameStatements(on: server)
-        guard queries.isEmpty, areStatementsNamed else { return false }
+        guard queries.isEmpty, !begins, areStatementsNamed else { return false }
         tell(server.reported)
         return true
     }
@@ -431,6 +446,7 @@ extension Session {
             abandon(server)
             if server.role == .standby {
                 // What a standby refuses (default_transaction_isolation = serializable) is no error of the application's.
+                _ = losesDeferredTransaction()
                 current?.tried |= 1 << server.node.rawValue
                 choose()
                 advance()
@@ -488,7 +504,7 @@ extension Session {
     }
 
     /// The statements of the current unit as Query messages.
-    private func queries(of unit: RequestUnit) -> [[UInt8]] {
+    func queries(of unit: RequestUnit) -> [[UInt8]] {
         let bytes = client.unread.bytes
         if unit.isSimpleQuery { return [bytes.array(0..<unit.length)] }
         return requests.operations.compactMap { operation in

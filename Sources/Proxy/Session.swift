@@ -149,6 +149,8 @@ final class Session: StreamOwner {
     var transaction = TransactionState()
     /// What the primary must be told of a READ ONLY transaction that runs, or ran, on a standby.
     var standbyTransaction: StandbyTransaction?
+    /// The present transaction, as long as the primary has nothing of it.
+    var deferred: DeferredTransaction?
     /// Query messages to run on the primary before the next unit; the client does not see their answers.
     var prelude: [[UInt8]] = []
     /// Client messages that are not understood one by one, and where they go: `nil` throws them away.
@@ -166,7 +168,7 @@ final class Session: StreamOwner {
     var mode = PoolMode.transaction
     /// It counts among the clients of the endpoint.
     var isCounted = false
-    /// As of the last ReadyForQuery.
+    /// Of the transaction on a server, as of the last ReadyForQuery: one that is `deferred` may be nowhere yet.
     var status = TransactionStatus.idle
     /// `home` holds what cannot be made again elsewhere.
     var isSticky = false
@@ -176,6 +178,8 @@ final class Session: StreamOwner {
     var sentPrelude = false
     /// The prelude leaves state on the primary.
     var preludeLeavesState = false
+    /// A deferred transaction's BEGIN was sent, and its first statement was not.
+    var hasJustBegun = false
     /// The connection an open transaction ran on is gone; the client does not know yet.
     var lostTransaction = false
     /// Client messages that are passed through go to `server`.

@@ -83,6 +83,9 @@ final class Worker: @unchecked Sendable {
     var parameters = ReportedParameters.Table()
     private var lastGeneration: PreparedStatements.Generation = 0
     var naming = StatementNaming()
+    /// With `transactions: deferred`: which of them write in the end, and how the last of them began.
+    var writers = WriterHistory()
+    var lastBegin: [[UInt8]] = []
     private var isStopping = false
     private var stopsAt: MonotonicTime?
     var cancellers: [ObjectIdentifier: Canceller] = [:]

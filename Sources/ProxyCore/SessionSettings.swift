@@ -23,9 +23,12 @@ package final class SessionSettings: Sendable {
     let entries: [Entry]
     /// Of all settings but `application_name`: equal statements prepared under other settings may mean something else.
     package let fingerprint: UInt64
+    /// The isolation level of its transactions is chosen by the session.
+    package let choosesIsolation: Bool
 
     private init(_ entries: [Entry]) {
         self.entries = entries
+        choosesIsolation = entries.contains { $0.isNamed("default_transaction_isolation") }
         var hash = FNV1a()
         for entry in entries where entry.name != "application_name" { hash.combine(entry.command) }
         fingerprint = hash.value

@@ -17,6 +17,13 @@ package struct StartupProfile: Sendable, Hashable {
         }
         packet = message.packet
     }
+
+    /// Whether it may choose the isolation level of transactions, as a parameter or within `options`, where a hyphen stands
+    /// for an underscore as well.
+    package var choosesIsolation: Bool {
+        String(decoding: packet.map { $0 == UInt8(ascii: "-") ? UInt8(ascii: "_") : $0 }, as: UTF8.self)
+            .lowercased().contains("transaction_isolation")
+    }
 }
 
 extension StartupMessage {

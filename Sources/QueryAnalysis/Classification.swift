@@ -56,6 +56,8 @@ package struct StatementTraits: OptionSet, Sendable, Hashable {
     package static let limitsStaleness = StatementTraits(rawValue: 128)
     /// Uses something that may write unseen. A standby refuses that; on the primary it counts as a write.
     package static let mayHideWrite = StatementTraits(rawValue: 256)
+    /// Names the time at which its transaction began: `now()`, `current_date` and their kin.
+    package static let tellsTransactionTime = StatementTraits(rawValue: 512)
 
     /// Those that matter although a statement is only prepared or described.
     package static var ofUnexecuted: StatementTraits { StatementTraits(rawValue: 1 | 64) }

@@ -30,23 +30,26 @@ package struct FunctionCatalog: Sendable, Equatable {
         let volatileShapes: UInt64
         let leavesState: Bool
         let asksSequences: Bool
+        let beginsReadCommitted: Bool
         let hidden: HiddenEffects
         /// Those of ``hidden``, which every query asks for.
         let hiddenShapes: UInt64
 
-        static let empty = Table([:], volatileShapes: 0, leavesState: false, asksSequences: false, hidden: .none)
+        static let empty = Table([:], volatileShapes: 0)
 
         init(
             _ entries: [String: Entry],
             volatileShapes: UInt64,
-            leavesState: Bool,
-            asksSequences: Bool,
-            hidden: HiddenEffects
+            leavesState: Bool = false,
+            asksSequences: Bool = false,
+            beginsReadCommitted: Bool = false,
+            hidden: HiddenEffects = .none
         ) {
             self.entries = entries
             self.volatileShapes = volatileShapes
             self.leavesState = leavesState
             self.asksSequences = asksSequences
+            self.beginsReadCommitted = beginsReadCommitted
             self.hidden = hidden
             hiddenShapes = hidden.shapes
         }
@@ -62,11 +65,13 @@ package struct FunctionCatalog: Sendable, Equatable {
     ///   - leavesState: a function of the users may leave state in the session.
     ///   - asksSequences: something in the database (code, a default, a view) asks for the last values of sequences.
     ///   - writers: the functions whose sources look as if they, or what they call, wrote.
+    ///   - beginsReadCommitted: a transaction in the database is READ COMMITTED unless its session says otherwise.
     package init(
         _ functions: some Sequence<(name: String, volatility: Volatility, isBuiltIn: Bool)>,
         leavesState: Bool = false,
         asksSequences: Bool = false,
-        writers: some Sequence<String> = []
+        writers: some Sequence<String> = [],
+        beginsReadCommitted: Bool = false
     ) {
         var entries: [String: Entry] = [:]
         var volatileShapes: UInt64 = 0
@@ -87,7 +92,7 @@ package struct FunctionCatalog: Sendable, Equatable {
             volatileShapes: volatileShapes,
             leavesState: leavesState,
             asksSequences: asksSequences,
-            hidden: .none
+            beginsReadCommitted: beginsReadCommitted
         )
     }
 
@@ -98,6 +103,7 @@ package struct FunctionCatalog: Sendable, Equatable {
             volatileShapes: functions.table.volatileShapes,
             leavesState: functions.leavesState,
             asksSequences: functions.asksSequences,
+            beginsReadCommitted: functions.beginsReadCommitted,
             hidden: hidden
         )
     }
@@ -117,13 +123,18 @@ package struct FunctionCatalog: Sendable, Equatable {
     package static func == (left: FunctionCatalog, right: FunctionCatalog) -> Bool {
         left.table === right.table
             || (left.table.entries == right.table.entries && left.table.leavesState == right.table.leavesState
-                && left.table.asksSequences == right.table.asksSequences && left.table.hidden == right.table.hidden)
+                && left.table.asksSequences == right.table.asksSequences
+                && left.table.beginsReadCommitted == right.table.beginsReadCommitted
+                && left.table.hidden == right.table.hidden)
     }
 
     /// A write may leave state in the session that its text does not tell: by a trigger, say.
     package var leavesState: Bool { table.leavesState }
     /// Something in the database (code, a default, a view) asks for the last values of sequences.
     package var asksSequences: Bool { table.asksSequences }
+    /// A transaction is READ COMMITTED unless its session says otherwise: neither the server's configuration nor a setting of
+    /// the database or of a role makes it another.
+    package var beginsReadCommitted: Bool { table.beginsReadCommitted }
 
     /// What names that are no functions' make of a query.
     var hidden: HiddenEffects { table.hidden }

@@ -229,6 +229,7 @@ extension StatementClassifier {
             return
         }
         if scan.countsCalls {
+            if lexer.tellsTransactionTime(name) { traits.insert(.tellsTransactionTime) }
             if isCall(name, scan) { call(name, scan) }
         } else {
             noteSequence(name)
@@ -337,6 +338,8 @@ extension StatementClassifier {
             || first == UInt8(ascii: "i") && lexer.matches(token, "is_called")
         {
             raise(to: .primaryRead, "reads a sequence, which is ahead on a standby")
+        } else if first == UInt8(ascii: "c") || first == UInt8(ascii: "l"), lexer.tellsTransactionTime(token) {
+            traits.insert(.tellsTransactionTime)
         }
     }
 
@@ -352,6 +355,20 @@ extension StatementClassifier {
 }
 
 extension Lexer {
+    /// Whether a name stands for the time at which the transaction began, as a function or, without parentheses, as a key
+    /// word. The one-argument form of `age` counts from it.
+    fileprivate func tellsTransactionTime(_ name: Token) -> Bool {
+        switch first(name) {
+        case UInt8(ascii: "a"): matches(name, "age")
+        case UInt8(ascii: "n"): matches(name, "now")
+        case UInt8(ascii: "t"): matches(name, "transaction_timestamp")
+        case UInt8(ascii: "l"): matches(name, "localtime") || matches(name, "localtimestamp")
+        case UInt8(ascii: "c"):
+            matches(name, "current_date") || matches(name, "current_time") || matches(name, "current_timestamp")
+        default: false
+        }
+    }
+
     fileprivate func differsBetweenServers(_ name: Token) -> Bool {
         if hasPrefix(name, "pg_stat") { return hasPrefix(name, "pg_stat_") || hasPrefix(name, "pg_statio_") }
         return hasPrefix(name, "pg_replication_") || hasPrefix(name, "pg_shmem_allocations")

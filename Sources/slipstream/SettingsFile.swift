@@ -78,6 +78,7 @@ extension EndpointConfiguration {
         pooling = settings.pooling
         consistency = settings.consistency
         pinTime = settings.pinTime ?? pinTime
+        transactions = settings.transactions
         primaryWait = settings.primaryWait
         login.passwords = settings.passwords
         if let rules = settings.rules { login.rules = rules }

@@ -63,6 +63,7 @@ struct SettingsTests {
             client_idle_timeout: 30
             consistency: seconds
             pin_time: 0
+            transactions: deferred
             primary_wait: 1min
             max_lag: {bytes: 16MB, time: 5s}
             client_tls_sslmode: verify-ca
@@ -94,6 +95,7 @@ struct SettingsTests {
         #expect(settings.pooling.serverLifetime == .seconds(7200))
         #expect(settings.pooling.clientIdleTimeout == .seconds(30))
         #expect(settings.pinTime == .zero)
+        #expect(settings.transactions == .deferred)
         #expect(settings.primaryWait == .seconds(60))
         #expect(settings.maxLag == MaxLag(bytes: 16 << 20, time: .seconds(5)))
         #expect(settings.nodes.mapValues(\.maxLag) == ["standby2": MaxLag(time: .seconds(120))])

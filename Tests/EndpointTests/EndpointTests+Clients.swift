@@ -77,6 +77,18 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    @Test(
+        arguments: [
+            (["Places", "Guarantees", "Errors", "Transcripts"], "transactions: deferred\n"),
+            (["Global"], "transactions: deferred\nconsistency: global\n"),
+        ]
+    )
+    func deferred(tests: [String], configuration: String) async throws {
+        let cluster = try await Clusters.configured(.auto, configuration)
+        try await cluster.python("deferred", tests, environment: [:])
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
     @Test(arguments: Backend.allCases) func authentication(_ backend: Backend) async throws {
         try await Clusters.cluster(backend).python("authentication")
     }

@@ -99,6 +99,22 @@ struct TraitsTests {
     }
 
     /// But for `mayTakeFromSequence`, which comes with most.
+    @Test(
+        "What tells the time of its transaction is noticed",
+        arguments: [
+            "select now()", "select pg_catalog.NOW ()", "select transaction_timestamp()", "select age(a) from t",
+            "select current_date", "select CURRENT_TIMESTAMP", "select current_timestamp(3)", "select current_time(1)",
+            "select localtime", "select localtimestamp(0)", "select a from t where b < now() - interval '1 day'",
+        ]
+    )
+    func tellsTransactionTime(_ sql: String) { #expect(traits(sql) == .tellsTransactionTime) }
+
+    @Test(
+        "What tells another time, or none, is not",
+        arguments: ["select clock_timestamp()", "select current_user", "select a.age from a"]
+    )
+    func tellsAnotherTime(_ sql: String) { #expect(traits(sql) == .none) }
+
     private func traits(_ sql: String) -> StatementTraits {
         Classification.of(sql, functions: catalog).traits.subtracting(.mayTakeFromSequence)
     }

@@ -27,6 +27,37 @@ struct TransactionTests {
     func ends(_ sql: String) { #expect(effect(sql) == .transactionEnd) }
 
     @Test(
+        "What begins or ends a transaction and says nothing more",
+        arguments: [
+            ("begin", .begin), ("BEGIN WORK;", .begin), ("begin transaction ; ;", .begin),
+            ("/* x */ Begin -- y", .begin),
+            ("begin read write", .begin), ("begin isolation level read committed, read write", .begin),
+            ("begin isolation level read committed read write not deferrable", .begin),
+            ("start transaction", .startTransaction), ("START TRANSACTION READ WRITE", .startTransaction),
+            ("commit", .commit), ("end work", .commit), ("rollback", .rollback), ("abort transaction;", .rollback),
+        ] as [(String, TransactionCommand)]
+    )
+    func commands(_ sql: String, _ expected: TransactionCommand) { #expect(command(sql) == expected) }
+
+    @Test(
+        "What says more",
+        arguments: [
+            "", ";", "start", "begin work transaction", "begin read only", "begin isolation level serializable",
+            "begin isolation level repeatable read", "begin isolation level read uncommitted", "begin deferrable",
+            "begin isolation level read committed, read only", "begin, read write", "begin read write,", "begin read",
+            "begin read write,, read write", "\"begin\"", "begin \"work\"", "begin; select 1", "begin; begin",
+            "begin x", "commit and chain", "rollback and no chain", "rollback to a", "commit prepared 'a'",
+            "commit; select 1", "savepoint a", "begin /* slipstream: primary */", "begin /*", "select 1",
+        ]
+    )
+    func noCommands(_ sql: String) { #expect(command(sql) == nil) }
+
+    private func command(_ sql: String) -> TransactionCommand? {
+        var sql = sql
+        return sql.withUTF8 { TransactionCommand(UnsafeRawBufferPointer($0)) }
+    }
+
+    @Test(
         "Within a transaction",
         arguments: [
             "savepoint a", "release a", "release savepoint a", "rollback to a", "rollback work to savepoint a",

@@ -161,6 +161,8 @@ case("Close of names that nobody knows", say(close_statement("unknown") + close_
 case("Bind of names that nobody knows", run("unknown"), run(""), say(execute("unknown") + SYNC),
      say(parse("s", "SELECT 1") + bind("p", "s") + SYNC), say(execute("p") + SYNC))
 case("a name that is taken", say(parse("s", "SELECT 1") + SYNC), say(parse("s", "SELECT 2") + SYNC), *[run("s")] * 4)
+case("a name that is taken, behind rows", say(parse("s", "SELECT 1") + SYNC),
+     *[say(bind("", "s") + execute() + parse("s", "SELECT 2") + SYNC)] * 4, *[run("s")] * 2)
 case("a name whose Parse failed", say(parse("s", "SELEC") + SYNC), run("s"), say(parse("s", "SELECT 2") + SYNC),
      *[run("s")] * 4)
 case("a name whose Parse was skipped", say(parse("", "SELEC") + parse("s", "SELECT 1") + SYNC), run("s"),
