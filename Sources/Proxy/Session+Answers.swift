@@ -251,7 +251,10 @@ extension Session {
             // A role that is made again has the name of the dropped one, and not its identity.
             worker.renewEverywhere()
         }
-        if tag.isDefinition { worker.definitionsChanged() }
+        if tag.isDefinition {
+            worker.definitionsChanged()
+            transaction.changesDefinitions = true
+        }
     }
 
     // MARK: - The end of a unit
@@ -261,6 +264,7 @@ extension Session {
         if status == .idle || self.status == .idle { transactionSince = worker.now }
         self.status = status
         guard let current else { return }
+        if case .lasting(let statement) = current.refusal, !current.hasFailed { worker.learn(statement) }
         if current.unit.isOpaque, !current.hasFailed { server.sequenceUser = serial }
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
@@ -281,6 +285,10 @@ extension Session {
         if status == .idle || isChained {
             endTransaction(current, on: server)
             preferencesEndTransaction(isCommitted: current.lastCommand == .commit)
+            if transaction.changesDefinitions {
+                transaction.changesDefinitions = false
+                worker.forgetLearned(in: database)
+            }
         }
     }
 
@@ -415,7 +423,8 @@ extension Session {
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
-        current?.wasRefused = true
+        current?.refusal = refusal(by: server, fields)
+        current?.completions = 0
         if status != .idle {
             server.abandonAnswer()
             moveTransaction(from: server)

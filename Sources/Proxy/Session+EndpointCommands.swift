@@ -214,7 +214,21 @@ extension Session {
             if isExtended { writer.message(.noData) { _ in } }
             return
         }
-        writer.rowDescription([EndpointCommand.prefix + name])
+        writer.rowDescription(Self.columns(of: name))
+    }
+
+    private static func columns(of name: String) -> [String] {
+        switch name {
+        case "learned": ["database", "fingerprint", "sqlstate", "statement", "count", "learned_at"]
+        default: [EndpointCommand.prefix + name]
+        }
+    }
+
+    private func rows(of name: String) throws(ErrorMessage) -> [[String]] {
+        switch name {
+        case "learned": worker.learned.all.map(\.row)
+        default: [[try value(of: name)]]
+        }
     }
 
     // MARK: - Settings
@@ -222,7 +236,7 @@ extension Session {
     private func run(_ command: EndpointCommand, to writer: inout MessageWriter) throws(ErrorMessage) {
         switch command {
         case .show(let name):
-            writer.dataRow([try value(of: name)])
+            for row in try rows(of: name) { writer.dataRow(row) }
             writer.commandComplete("SHOW")
         case .set(let name, let value, let isLocal):
             if isLocal, status == .idle {
@@ -235,6 +249,9 @@ extension Session {
             }
             try set(name, to: value, isLocal: isLocal)
             writer.commandComplete("SET")
+        case .reset("learned"):
+            worker.forgetLearned()
+            writer.commandComplete("RESET")
         case .reset(let name):
             try set(name, to: nil)
             writer.commandComplete("RESET")
@@ -253,6 +270,14 @@ extension Session {
     /// - Parameter value: `nil` for DEFAULT.
     func set(_ name: String, to value: String?, isLocal: Bool = false) throws(ErrorMessage) {
         if name == "token" { return try accept(value ?? "") }
+        guard name != "learned" else {
+            throw ErrorMessage(
+                .error,
+                .cannotChangeParameter,
+                "parameter \"slipstream.learned\" cannot be changed",
+                hint: "RESET slipstream.learned forgets all of it."
+            )
+        }
         let preferences = preferences ?? TransactionalPreferences()
         try preferences.set(name, to: value, isLocal: isLocal, isInTransaction: status != .idle)
         self.preferences = preferences

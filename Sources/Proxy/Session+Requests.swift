@@ -108,6 +108,7 @@ extension Session {
             running.unit.ending = unit.ending
             running.expectsReady = unit.ending == .ready
             running.hasSyncedTwice = running.copiesBehindSync && running.expectsReady
+            if isKnownToBeRefused(unit) { running.refusal = .known }
             change = nil
             current = running
             note(unit, on: server)
@@ -118,6 +119,7 @@ extension Session {
         waitsForPrimaryUntil = nil
         change = nil
         current = Current(unit: unit)
+        if isKnownToBeRefused(unit) { current?.refusal = .known }
         if unit.ending == .flush, unit.binds == 0, status == .idle, !unit.isOpaque {
             // It only prepares: with a Sync of ours behind it, it is a unit of its own, and what follows may go elsewhere.
             current?.unit.ending = .ready
@@ -139,16 +141,20 @@ extension Session {
 
     /// The text of the statement that an operation of the unit prepares or refers to.
     func text(of operation: StatementOperation, in bytes: RawSpan) -> [UInt8]? {
+        if let range = textRange(of: operation, in: bytes) { return bytes.array(range) }
+        let text = statements.text(of: operation.statement)
+        return text.isEmpty ? nil : text
+    }
+
+    /// Where that text is among the client's bytes; `nil` when an earlier unit has prepared the statement.
+    func textRange(of operation: StatementOperation, in bytes: RawSpan) -> Range<Int>? {
         let definition = requests.operations.last {
             guard case .parse = $0.kind else { return false }
             return $0.statement == operation.statement && $0.message.lowerBound <= operation.message.lowerBound
         }
-        guard let definition else {
-            let text = statements.text(of: operation.statement)
-            return text.isEmpty ? nil : text
-        }
+        guard let definition else { return nil }
         let start = definition.name.upperBound + 1
-        return bytes.terminator(from: start, before: definition.message.upperBound).map { bytes.array(start..<$0) }
+        return bytes.terminator(from: start, before: definition.message.upperBound).map { start..<$0 }
     }
 
     /// Finds a node for the current unit, which waits or runs afterwards.
@@ -179,7 +185,9 @@ extension Session {
             }
         }
         if answersHere(current.unit) { return }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
+        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial,
+            current.refusal.isNone
+        else {
             usePrimary()
             return
         }
@@ -210,7 +218,8 @@ extension Session {
     private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
         guard standbyTransaction?.hasAnswered == false else { return false }
         switch unit.effect {
-        case .empty, .read, .transactionEnd, .transactionControl: return unit.isOpaque
+        case .empty, .read, .transactionEnd, .transactionControl:
+            return unit.isOpaque || current?.refusal.isNone == false
         case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
         }
     }
@@ -466,7 +475,7 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            if !isSetting { route.sent(current?.wasRefused == true ? .write : unit.executes) }
+            if !isSetting { route.sent(current?.refusal.isNone == false ? max(.write, unit.executes) : unit.executes) }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
             let mayHide = unit.executes == .write && functions?.catalog.leavesState == true

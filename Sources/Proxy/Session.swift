@@ -51,18 +51,36 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
-        /// A standby refused it: it may write, whatever it looks like.
-        var wasRefused = false
+        var refusal = Refusal.none
         /// How often the primary's connection broke under it.
         var primaryBreaks = 0
 
         /// Whether it may run twice: it reads, and nothing of the answer has been shown.
         var isRepeatable: Bool {
             guard !hasForwarded, !isConsumed, !unit.isOpaque else { return false }
+            switch refusal {
+            case .none, .passing: break
+            case .lasting, .known: return false
+            }
             switch unit.executes {
             case .empty, .read, .primaryRead, .beginReadOnly: return true
             case .begin, .transactionControl, .transactionEnd, .write, .sessionState: return false
             }
+        }
+    }
+
+    /// What standbys say of a unit. What they refuse may write, whatever it looks like.
+    enum Refusal {
+        case none
+        /// One of them refused it, and may not another time.
+        case passing
+        /// One refused it for being a standby: to be remembered if the primary runs it.
+        indirect case lasting(LearnedStatement)
+        /// They have refused one like it before.
+        case known
+
+        var isNone: Bool {
+            if case .none = self { true } else { false }
         }
     }
 
@@ -93,6 +111,8 @@ final class Session: StreamOwner {
         var hasSavepoints = false
         /// It ran what may leave state that its text does not tell.
         var mayLeaveState = false
+        /// It has created, altered or dropped something.
+        var changesDefinitions = false
         /// Names of settings that have to be asked for one by one.
         var names: Set<String> = []
     }

@@ -24,7 +24,7 @@ extension Worker {
         return satisfying(session.freshness)
     }
 
-    private func satisfying(everythingUpTo number: UInt64) -> UInt64 {
+    func satisfying(everythingUpTo number: UInt64) -> UInt64 {
         satisfying(freshness.everything(upTo: number))
     }
 

@@ -38,6 +38,7 @@ final class Worker: @unchecked Sendable {
     /// How many connections and clients there are, over all workers.
     let slots: Slots
     let exchange: FreshnessExchange
+    let learnedExchange: LearnedExchange
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
     let admission: Admission
@@ -58,6 +59,8 @@ final class Worker: @unchecked Sendable {
     /// The nodes that serve reads, by bit.
     private var readable: UInt64 = 0
     var freshness: FreshnessView
+    /// Statements that only standbys refuse.
+    var learned: LearnedStatements
     /// Sessions that are told when the next probe has come back.
     var probeWaiters: Set<SessionID> = []
     var unitsInFlight = 0
@@ -101,6 +104,7 @@ final class Worker: @unchecked Sendable {
         mockSecret: [UInt8],
         slots: Slots,
         exchange: FreshnessExchange,
+        learnedExchange: LearnedExchange,
         reports: AsyncStream<NodeReport>.Continuation
     ) {
         self.number = number
@@ -114,6 +118,8 @@ final class Worker: @unchecked Sendable {
         self.mockSecret = mockSecret
         self.slots = slots
         self.exchange = exchange
+        self.learnedExchange = learnedExchange
+        learned = learnedExchange.statements
         freshness = FreshnessView(nodes: topology.nodes.count, primary: topology.primary?.id)
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
@@ -237,6 +243,8 @@ final class Worker: @unchecked Sendable {
             renew()
         case .definitionsChanged:
             statements.definitionsChanged()
+        case .learned(let statements):
+            adopt(statements)
         case .asksSequences(let database):
             functions(of: database).asksSequences = true
         case .resolved(let through, let position, let timeline, let node):

@@ -26,6 +26,9 @@ package struct SessionPreferences: Sendable, Equatable {
     /// The settings' names behind `slipstream.`, in order; `token` is among them, and is kept elsewhere.
     package static let names = ["consistency", "key", "max_staleness", "report_token", "route", "token"]
 
+    /// What SHOW tells besides.
+    private static let reports = ["learned"]
+
     /// A key is remembered by the endpoint: it is to be a name, not a document.
     private static let longestKey = 255
 
@@ -80,7 +83,7 @@ package struct SessionPreferences: Sendable, Equatable {
             .error,
             .undefinedObject,
             "unrecognized configuration parameter \"slipstream.\(name)\"",
-            hint: "There are: \(names.joined(separator: ", "))."
+            hint: "There are: \((names + reports).sorted().joined(separator: ", "))."
         )
     }
 

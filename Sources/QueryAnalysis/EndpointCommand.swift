@@ -1,5 +1,5 @@
 /// A statement about the endpoint itself, which it answers without a server: `SET slipstream.key = 'user:42'`,
-/// `SHOW slipstream.token`.
+/// `SHOW slipstream.token`, `SHOW LEARNED`.
 ///
 /// The forms are those of PostgreSQL's SET, RESET and SHOW. What is written in another way (`set_config`, one statement
 /// among several) reaches a server, which takes the setting for one of an application.
@@ -46,6 +46,10 @@ private struct EndpointCommandReader {
         let isReset = lexer.matches(token, "reset")
         if isReset || token.entry.start == .show {
             advance()
+            if !isReset, token.kind == .word, lexer.matches(token, "learned") {
+                advance()
+                return .show(name: "learned")
+            }
             return name().map { isReset ? .reset(name: $0) : .show(name: $0) }
         }
         guard token.entry.start == .set else { return nil }

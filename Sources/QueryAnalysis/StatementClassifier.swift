@@ -234,6 +234,7 @@ struct StatementClassifier {
     private mutating func show() {
         advance()
         noteEndpointSetting(token)
+        if lexer.matches(token, "learned") { traits.insert(.isEndpointCommand) }
         if token.keyword == .all || token.keyword == .transaction || isSettingOfStandby(token) {
             raise(to: .primaryRead, "shows a setting that differs on a standby")
         }

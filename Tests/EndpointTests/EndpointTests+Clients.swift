@@ -50,6 +50,20 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    @Test(arguments: Backend.allCases) func learning(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python("learning", "Learning")
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
+    @Test func whatIsLearnedIsKept() async throws {
+        let cluster = try await Clusters.configured(.auto, "listen_port: 0\n")
+        try await cluster.python("learning", "Kept.test_1_before")
+        #expect(try await cluster.slipstream("down").status == 0)
+        try await Clusters.resumed(cluster).python("learning", "Kept.test_2_after")
+    }
+
     @Test(
         arguments: [
             ("Global", "consistency: global\n"), ("Seconds", "consistency: seconds\npin_time: 2s\n"),

@@ -12,7 +12,8 @@ struct EndpointCommandTests {
         arguments: [
             ("set slipstream.key = 'a'", "a"), ("SET Slipstream.KEY TO 'a';;", "a"),
             ("set session slipstream.key = a", "a"),
-            ("/* x */ set slipstream . key = 'it''s'", "it's"), ("set slipstream.key = ''", ""), ("set slipstream.key = E'a'", "a"),
+            ("/* x */ set slipstream . key = 'it''s'", "it's"), ("set slipstream.key = ''", ""),
+            ("set slipstream.key = E'a'", "a"),
             ("set slipstream.key = 7", "7"), ("set slipstream.key = 'é'", "é"),
             ("set \"slipstream\".\"Key\" = on", "on"),
             ("set \"slipstream.key\" = 'default'", "default"),
@@ -29,7 +30,11 @@ struct EndpointCommandTests {
         #expect(command("set slipstream.key to default") == .set(name: "key", value: nil, isLocal: false))
         #expect(command("RESET slipstream.key;") == .reset(name: "key"))
         #expect(command("show slipstream.token -- now") == .show(name: "token"))
-        for sql in ["set local slipstream.key = 'a'", "RESET slipstream.key", "show slipstream.token"] {
+        #expect(
+            command("Show Learned;") == .show(name: "learned")
+                && command("show slipstream.learned") == .show(name: "learned")
+        )
+        for sql in ["set local slipstream.key = 'a'", "RESET slipstream.key", "show slipstream.token", "show learned"] {
             #expect(Classification.of(sql).traits.contains(.isEndpointCommand))
         }
     }
@@ -42,6 +47,7 @@ struct EndpointCommandTests {
             "set slipstream.key = 'a'; select 1", "show slipstreams.key", "show slipstream", "reset all", "show all",
             "set slipstreamkey = 1", "select set_config('slipstream.key', 'a', false)", "set slipstream.key = 'a",
             "set local.slipstream.key = 1", "show slipstream.key, slipstream.token",
+            "reset learned", "show \"learned\"", "show learned.x",
         ]
     )
     func notOurs(_ sql: String) {

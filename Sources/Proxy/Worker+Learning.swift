@@ -1,0 +1,40 @@
+import Glibc
+import Logging
+import ProxyCore
+import Topology
+
+/// Statements that only standbys refuse.
+extension Worker {
+    /// The newest that is known here, which other workers may know to be out of date.
+    func adopt(_ statements: LearnedStatements) {
+        if statements.version > learned.version { learned = statements }
+    }
+
+    private func share(_ statements: LearnedStatements?) {
+        guard let statements else { return }
+        adopt(statements)
+        for sibling in siblings where sibling !== self { sibling.mailbox.put(.learned(statements)) }
+    }
+
+    func learn(_ statement: LearnedStatement) {
+        logger.info("goes to the primary from now on, for standbys refuse it (\(statement.state)): \(statement.text)")
+        share(learnedExchange.learn(statement))
+    }
+
+    func forgetLearned() {
+        share(learnedExchange.forgetAll())
+    }
+
+    /// Definitions in a database have changed, by what was the last write until now: what was refused may be refused no more.
+    func forgetLearned(in database: String) {
+        share(learnedExchange.definitionsChanged(in: database, by: exchange.writes))
+    }
+
+    /// Whether a standby has the present definitions of a database.
+    func hasDefinitions(_ node: NodeID, of database: String) -> Bool {
+        satisfying(everythingUpTo: learnedExchange.lastChange(in: database)) & 1 << UInt64(node.rawValue) != 0
+    }
+
+    /// Seconds since 1970.
+    var timeOfDay: Int { time(nil) }
+}

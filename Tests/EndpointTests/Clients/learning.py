@@ -1,0 +1,254 @@
+"""What only a standby refuses is remembered, and told; where statements go is explained."""
+
+import asyncio
+import contextlib
+import os
+
+import asyncpg
+from psycopg import errors
+
+from endpoint import (
+    HOST, NODES, PORT, PRIMARY, EndpointTestCase, connect, direct, eventually, main, password_of, place, places, replayed, table, value,
+)
+from freshness import STANDBYS, on_standbys, paused
+from wire import Wire, message
+
+COLUMNS = ["database", "fingerprint", "sqlstate", "statement", "count", "learned_at"]
+
+
+def learned(connection=None):
+    """What SHOW LEARNED tells, by statement."""
+    with contextlib.ExitStack() as stack:
+        rows = (connection or stack.enter_context(connect())).execute("SHOW LEARNED")
+        assert [column.name for column in rows.description] == COLUMNS
+        return {row[3]: dict(zip(COLUMNS, row)) for row in rows}
+
+
+def forget():
+    with connect() as session:
+        assert session.execute("RESET slipstream.learned").statusmessage == "RESET"
+
+
+@contextlib.contextmanager
+def objects(create, drop):
+    """On every node, and nothing learned of them before or after."""
+    with direct(user="app") as setup:
+        setup.execute(drop)
+        setup.execute(create)
+    replayed()
+    forget()
+    try:
+        yield
+    finally:
+        with direct(user="app") as setup:
+            setup.execute(drop)
+        forget()
+
+
+def hiding():
+    """A view over a function that writes looks like a table."""
+    return objects(
+        """CREATE TABLE hidden_table (n int);
+        CREATE FUNCTION hidden(int) RETURNS int LANGUAGE sql VOLATILE AS 'INSERT INTO hidden_table VALUES ($1) RETURNING n';
+        CREATE VIEW hiding AS SELECT n, hidden(n) FROM generate_series(1, 1) n""",
+        "DROP VIEW IF EXISTS hiding; DROP FUNCTION IF EXISTS hidden(int); DROP TABLE IF EXISTS hidden_table",
+    )
+
+
+def unlogged():
+    return objects("CREATE UNLOGGED TABLE not_there (n int)", "DROP TABLE IF EXISTS not_there")
+
+
+def teach(query, text, parameters=None):
+    """Runs a statement on standbys until it is learned."""
+    with connect() as session:
+        def ran():
+            session.execute("/* slipstream: standby */ " + query, parameters)
+            return text in learned()
+
+        eventually(f"{text} is learned", ran)
+    # On every worker.
+    for _ in range(8):
+        eventually("all know", lambda: text in learned())
+
+
+class Learning(EndpointTestCase):
+    def test_what_a_standby_refuses_is_sent_there_once(self):
+        with hiding():
+            teach("SELECT * FROM hiding WHERE n = 1", "select * from hiding where n = ?")
+            row = learned()["select * from hiding where n = ?"]
+            self.assertEqual((row["database"], row["sqlstate"]), ("app", "25006"))
+            self.assertRegex(row["fingerprint"], "^[0-9a-f]{16}$")
+            self.assertRegex(row["learned_at"], r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00$")
+            with direct() as primary:
+                before = value(primary, "SELECT count(*) FROM hidden_table")
+            told_before = refusals_of("hiding")
+            with connect() as session, connect() as other, Wire() as wire:
+                wire.log_in()
+                for number in range(20):
+                    session.execute("/* slipstream: standby */ select * from HIDING where n = 1")
+                    other.execute("/* slipstream: standby */ SELECT * FROM hiding WHERE n = %s", [1], prepare=number % 2 == 0)
+                    wire.ask("/* slipstream: standby */ SELECT * FROM hiding WHERE n = 1")
+            with direct() as primary:
+                self.assertEqual(value(primary, "SELECT count(*) FROM hidden_table"), before + 60)
+            self.assertEqual(refusals_of("hiding"), told_before)
+            self.assertGreaterEqual(int(learned()["select * from hiding where n = ?"]["count"]), 60)
+
+    def test_what_is_learned_is_a_write(self):
+        """Also where it runs on the primary in the first place, and in a transaction."""
+        with hiding():
+            teach("SELECT * FROM hiding", "select * from hiding")
+            with paused(), connect() as session:
+                self.assertEqual(places(session), set(NODES.values()))
+                session.execute("SELECT * FROM hiding")
+                self.assertEqual(places(session), {PRIMARY})
+            replayed()
+            with paused(), connect() as session:
+                with session.transaction():
+                    session.execute("SELECT * FROM hiding")
+                self.assertEqual(places(session), {PRIMARY})
+
+    def test_what_is_not_replicated(self):
+        with unlogged():
+            teach("SELECT count(*) FROM not_there", "select count(*) from not_there")
+            self.assertEqual(learned()["select count(*) from not_there"]["sqlstate"], "0A000")
+            with connect() as session:
+                session.execute("BEGIN READ ONLY")
+                self.assertEqual(value(session, "SELECT count(*) FROM not_there"), 0)
+                self.assertEqual(place(session), PRIMARY)
+                session.execute("COMMIT")
+
+    def test_of_several_statements_the_one_that_was_refused(self):
+        """If the answer to the first was shown before the second was refused, they cannot be repeated."""
+        def extended(text):
+            bind = message(b"B", b"\0\0" + b"\0" * 6)
+            return message(b"P", b"\0" + text + b"\0\0\0") + bind + message(b"E", b"\0\0\0\0\0")
+
+        unit = extended(b"/* slipstream: standby */ SELECT 17") + extended(b"SELECT n FROM not_there") + message(b"S")
+        with unlogged(), Wire() as wire:
+            wire.log_in()
+
+            def ran():
+                wire.send(unit)
+                answers = wire.until()
+                self.assertIn(b"\0\1\0\0\0\x0217", [body for kind, body in answers if kind == b"D"])
+                return "select n from not_there" in learned()
+
+            eventually("it is learned", ran)
+            self.assertEqual(list(learned()), ["select n from not_there"])
+
+    def test_what_is_not_learned(self):
+        forget()
+        with table("n int") as t, connect() as session:
+            for query, error in (("SELECT 1/n FROM (VALUES (0)) v(n)", errors.DivisionByZero), ("SELECT * FROM nowhere", errors.UndefinedTable)):
+                for _ in range(5):
+                    with self.assertRaises(error):
+                        session.execute("/* slipstream: standby */ " + query)
+            # A setting of the session's is to blame.
+            session.execute("SET default_transaction_isolation = serializable")
+            for _ in range(10):
+                session.execute(f"/* slipstream: standby */ SELECT * FROM {t}")
+            session.execute("RESET default_transaction_isolation")
+            # On the primary, too, it is an error.
+            with hiding_read_only(session):
+                for _ in range(5):
+                    with self.assertRaises(errors.ReadOnlySqlTransaction):
+                        session.execute("/* slipstream: standby */ SELECT * FROM hiding")
+            self.assertEqual(learned(), {})
+
+    def test_it_is_forgotten(self):
+        with hiding():
+            teach("SELECT * FROM hiding", "select * from hiding")
+            with connect() as session:
+                for wrong in ("SET slipstream.learned = 1", "SET slipstream.learned TO DEFAULT"):
+                    with self.assertRaises(errors.CantChangeRuntimeParam):
+                        session.execute(wrong)
+                self.assertIn("select * from hiding", learned(session))
+                session.execute("RESET slipstream.learned")
+                self.assertEqual(learned(session), {})
+            eventually("all have forgotten", lambda: learned() == {})
+
+    def test_it_is_tried_again_when_definitions_have_changed(self):
+        with hiding():
+            teach("SELECT n FROM hiding", "select n from hiding")
+            with connect() as session:
+                session.execute("CREATE OR REPLACE VIEW hiding AS SELECT n, n AS hidden FROM generate_series(1, 1) n")
+            eventually("it is forgotten", lambda: learned() == {})
+            replayed()
+            with connect() as session:
+                query = "/* slipstream: standby */ SELECT inet_server_port() FROM hiding"
+                eventually("standbys serve it", lambda: value(session, query) != PRIMARY)
+            self.assertEqual(learned(), {})
+
+    def test_a_standby_that_has_old_definitions_teaches_nothing(self):
+        with hiding():
+            teach("SELECT n FROM hiding", "select n from hiding")
+            with paused():
+                with connect() as session:
+                    session.execute("CREATE OR REPLACE VIEW hiding AS SELECT n, n AS hidden FROM generate_series(1, 1) n")
+                eventually("it is forgotten", lambda: learned() == {})
+                with connect() as other:
+                    for _ in range(20):
+                        other.execute("/* slipstream: standby */ SELECT n FROM hiding")
+                self.assertEqual(learned(), {})
+
+    def test_by_extended_protocol(self):
+        async def run():
+            session = await asyncpg.connect(host=HOST, port=PORT, user="app", database="app", password=password_of("app"))
+            try:
+                for _ in range(3):
+                    for query in ("SHOW LEARNED", "SHOW slipstream.learned"):
+                        rows = await session.fetch(query)
+                        self.assertEqual([row["statement"] for row in rows], ["select * from hiding"])
+                        self.assertEqual(list(rows[0].keys()), COLUMNS)
+            finally:
+                await session.close()
+
+        with hiding():
+            teach("SELECT * FROM hiding", "select * from hiding")
+            asyncio.run(run())
+        self.assertEqual(learned(), {})
+
+
+def refusals_of(name):
+    """How often the standbys' logs say that they refused a statement that names this."""
+    count = 0
+    for node in STANDBYS:
+        with open(f"{os.environ['SLIPSTREAM_SOCKET_DIRECTORY']}/nodes/{node}/server.log", errors="replace") as log:
+            count += sum("STATEMENT" in line and name.lower() in line.lower() for line in log)
+    return count
+
+
+@contextlib.contextmanager
+def hiding_read_only(session):
+    with hiding():
+        session.execute("SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            session.execute("RESET default_transaction_read_only")
+
+
+class Kept(EndpointTestCase):
+    """Across a restart: the program that runs this restarts in between."""
+
+    def test_1_before(self):
+        with direct(user="app") as setup:
+            setup.execute("CREATE UNLOGGED TABLE not_there (n int)")
+        replayed()
+        teach("SELECT count(*) FROM not_there", "select count(*) from not_there")
+
+    def test_2_after(self):
+        row = learned()["select count(*) from not_there"]
+        before = refusals_of("not_there")
+        with connect() as session:
+            for _ in range(10):
+                session.execute("/* slipstream: standby */ SELECT count(*) FROM not_there")
+        self.assertEqual(refusals_of("not_there"), before)
+        self.assertEqual(int(learned()["select count(*) from not_there"]["count"]), int(row["count"]) + 10)
+        with direct(user="app") as setup:
+            setup.execute("DROP TABLE not_there")
+
+
+if __name__ == "__main__":
+    main()
