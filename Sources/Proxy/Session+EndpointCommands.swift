@@ -61,7 +61,7 @@ extension Session {
             guard let token = FreshnessToken(value) else { return false }
             var freshness = freshness
             return !worker.freshness.accept(token, &freshness)
-        case .set, .reset, .show: return false
+        case .set, .reset, .show, .explainRoute: return false
         }
     }
 
@@ -165,8 +165,12 @@ extension Session {
                 writer.message(.bindComplete) { _ in }
             case .describe:
                 if operation != nil {
-                    // It has no parameters.
-                    writer.message(.parameterDescription) { $0.int16(0) }
+                    let count = command?.parameterCount ?? 0
+                    writer.message(.parameterDescription) {
+                        $0.int16(Int16(count))
+                        // Which type does not matter: text.
+                        for _ in 0..<count { $0.int32(25) }
+                    }
                 }
                 if let described = operation == nil ? portal : command {
                     describe(described, to: &writer, isExtended: true)
@@ -210,11 +214,11 @@ extension Session {
     }
 
     private func describe(_ command: EndpointCommand, to writer: inout MessageWriter, isExtended: Bool = false) {
-        guard case .show(let name) = command else {
-            if isExtended { writer.message(.noData) { _ in } }
-            return
+        switch command {
+        case .show(let name): writer.rowDescription(Self.columns(of: name))
+        case .explainRoute: writer.rowDescription(["ROUTE PLAN"])
+        case .set, .reset: if isExtended { writer.message(.noData) { _ in } }
         }
-        writer.rowDescription(Self.columns(of: name))
     }
 
     private static func columns(of name: String) -> [String] {
@@ -238,6 +242,9 @@ extension Session {
         case .show(let name):
             for row in try rows(of: name) { writer.dataRow(row) }
             writer.commandComplete("SHOW")
+        case .explainRoute(let statement):
+            for line in routePlan(ofStatement: statement).lines { writer.dataRow([line]) }
+            writer.commandComplete("EXPLAIN")
         case .set(let name, let value, let isLocal):
             if isLocal, status == .idle {
                 let warning = ErrorMessage(

@@ -177,7 +177,7 @@ extension Session {
             // Until it is quiet it is not known what the session holds there.
             guard server.isQuiet else { return }
             if answersHere(current.unit) { return }
-            if status != .idle, mustLeaveStandby(current.unit) {
+            if status != .idle, mustLeaveStandby(current) {
                 moveTransaction(from: server)
             } else {
                 run(on: server)
@@ -185,42 +185,20 @@ extension Session {
             }
         }
         if answersHere(current.unit) { return }
-        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial,
-            current.refusal.isNone
-        else {
-            usePrimary()
-            return
-        }
-        switch route.destination(of: current.unit, now: worker.now) {
+        switch destination(of: current) {
         case .primary:
             usePrimary()
         case .anyReader:
-            let hintsStandby = current.unit.traits.contains(.wantsStandby)
-            let route = preferences?.present.route ?? .auto
-            if route == .primary, !hintsStandby {
-                usePrimary()
-                return
-            }
             let node = worker.chooseReader(
                 except: current.tried,
                 among: worker.fresh(for: self),
-                wantsStandby: hintsStandby || route == .standby
+                wantsStandby: wantsStandby(current.unit)
             )
             guard let node else {
                 usePrimary()
                 return
             }
             use(node)
-        }
-    }
-
-    /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
-    private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
-        guard standbyTransaction?.hasAnswered == false else { return false }
-        switch unit.effect {
-        case .empty, .read, .transactionEnd, .transactionControl:
-            return unit.isOpaque || current?.refusal.isNone == false
-        case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
         }
     }
 

@@ -53,11 +53,9 @@ final class Worker: @unchecked Sendable {
     private(set) var topology: Topology
     private var readers: SmoothWeightedRoundRobin
     private var secondChoices: WeightedRandom
-    private(set) var standbys: UInt64 = 0
     /// The primary, while it is up.
     private(set) var writer: NodeID?
-    /// The nodes that serve reads, by bit.
-    private var readable: UInt64 = 0
+    private(set) var readerSets: ReaderSets
     var freshness: FreshnessView
     /// Statements that only standbys refuse.
     var learned: LearnedStatements
@@ -110,6 +108,7 @@ final class Worker: @unchecked Sendable {
         self.number = number
         self.configuration = configuration
         self.topology = topology
+        readerSets = ReaderSets(topology)
         self.transportContexts = transportContexts
         self.catalog = catalog
         self.logger = logger
@@ -272,11 +271,7 @@ final class Worker: @unchecked Sendable {
 
     /// What every unit asks of the topology.
     private func noteRoles() {
-        func bits(_ matches: (Node) -> Bool) -> UInt64 {
-            topology.nodes.reduce(0) { matches($1) ? $0 | 1 << $1.id.rawValue : $0 }
-        }
-        standbys = bits { $0.role == .standby }
-        readable = bits(\.servesReads)
+        readerSets = ReaderSets(topology)
         writer = topology.primary.flatMap { $0.state == .up ? $0.id : nil }
     }
 
@@ -379,13 +374,20 @@ final class Worker: @unchecked Sendable {
     ///   - fresh: by bit; the primary always is.
     ///   - wantsStandby: the primary only if there is no standby.
     func chooseReader(except tried: UInt64, among fresh: UInt64, wantsStandby: Bool) -> NodeID? {
-        var candidates = readable & ~tried & (fresh | ~standbys)
-        if wantsStandby, candidates & standbys != 0 { candidates &= standbys }
-        func isEligible(_ index: Int) -> Bool {
-            candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
-        }
-        let index = candidates == readable ? readers.next(where: isEligible) : secondChoices.next(where: isEligible)
+        let candidates = readerSets.candidates(except: tried | avoided, among: fresh, wantsStandby: wantsStandby)
+        func isCandidate(_ index: Int) -> Bool { candidates & (1 << index) != 0 }
+        let index =
+            candidates == readerSets.readable
+            ? readers.next(where: isCandidate) : secondChoices.next(where: isCandidate)
         return index.map { NodeID($0) }
+    }
+
+    var standbys: UInt64 { readerSets.standbys }
+
+    /// Nodes that failed live traffic a moment ago, by bit.
+    var avoided: UInt64 {
+        guard !avoidedUntil.isEmpty else { return 0 }
+        return avoidedUntil.indices.reduce(0) { avoidedUntil[$1] <= now ? $0 : $0 | 1 << UInt64($1) }
     }
 
     func name(of node: NodeID) -> String { topology[node].name }

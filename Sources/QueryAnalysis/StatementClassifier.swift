@@ -182,6 +182,7 @@ struct StatementClassifier {
     /// that does.
     private mutating func explain() {
         advance()
+        if token.kind == .openParenthesis, lexer.matches(following(), "route") { traits.insert(.isEndpointCommand) }
         if token.kind == .openParenthesis, following().entry.start != .query, following().kind != .openParenthesis {
             while !isAtEnd, token.kind != .closeParenthesis { advance() }
             advance()

@@ -53,7 +53,11 @@ extension EndpointTests {
     @Test(arguments: Backend.allCases) func learning(_ backend: Backend) async throws {
         let cluster = try await Clusters.cluster(backend)
         await cluster.recovered()
-        try await cluster.python("learning", "Learning")
+        try await cluster.python(
+            "learning",
+            ["Learning", "Explaining"],
+            environment: ["SLIPSTREAM_PROGRAM": Repository.slipstream]
+        )
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 

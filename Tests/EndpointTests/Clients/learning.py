@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import subprocess
 
 import asyncpg
 from psycopg import errors
@@ -208,6 +209,105 @@ class Learning(EndpointTestCase):
             teach("SELECT * FROM hiding", "select * from hiding")
             asyncio.run(run())
         self.assertEqual(learned(), {})
+
+
+def plan(connection, statement, **how):
+    """The lines of EXPLAIN (ROUTE), by what stands before the colon."""
+    rows = connection.execute("EXPLAIN (ROUTE) " + statement, **how)
+    assert rows.statusmessage == "EXPLAIN" and [column.name for column in rows.description] == ["ROUTE PLAN"]
+    return dict(line.split(": ", 1) for (line,) in rows)
+
+
+class Explaining(EndpointTestCase):
+    def test_writes_and_reads(self):
+        with connect() as session:
+            for how in ({}, {"prepare": True}, {"prepare": True, "binary": True}):
+                self.assertEqual(
+                    plan(session, "INSERT INTO nowhere VALUES (1)", **how),
+                    {"Class": "write", "Reason": "INSERT is not a read", "Goes to": "primary"},
+                )
+                read = plan(session, "SELECT 1", **how)
+                self.assertEqual((read["Class"], read["Reason"], read["Must see"]), ("read", "only reads", "nothing"))
+                self.assertEqual({read[name].split(",")[0] for name in NODES}, {"yes"})
+                self.assertEqual(read["Goes to"], "standby1 40 %, standby2 40 %, primary 20 %")
+            for statement, goes_to, reason in (
+                ("SELECT nextval('s')", "primary", "calls the volatile function nextval"),
+                ("/* slipstream: standby */ SELECT 1", "standby1 50 %, standby2 50 %", "a comment asks for a standby"),
+                ("/* slipstream: primary */ SELECT 1", "primary", "a comment asks for the primary"),
+                ("LISTEN x", "primary", "LISTEN may leave state in the session"),
+            ):
+                told = plan(session, statement)
+                self.assertEqual((told["Goes to"], told["Reason"]), (goes_to, reason))
+            # Nothing of it was run.
+            self.assertEqual(places(session), set(NODES.values()))
+
+    def test_it_says_what_slipstream_route_says(self):
+        program = os.environ["SLIPSTREAM_PROGRAM"]
+        with connect() as session:
+            for statement in ("SELECT 1", "DELETE FROM t", "SELECT now() FOR UPDATE", "BEGIN READ ONLY", "COMMIT", "VACUUM"):
+                told = plan(session, statement)
+                command = [program, "route", "--dir", os.environ["SLIPSTREAM_SOCKET_DIRECTORY"], statement]
+                route = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+                self.assertEqual(route.strip(), f"{told['Goes to']}: {told['Reason']}")
+
+    def test_a_read_after_a_write(self):
+        with table("n int") as t, connect() as session:
+            with paused():
+                session.execute(f"INSERT INTO {t} VALUES (1)")
+                token = value(session, "SHOW slipstream.token")
+                told = plan(session, f"SELECT * FROM {t}")
+                self.assertEqual((told["Class"], told["Must see"], told["Goes to"]), ("read", token, "primary 100 %"))
+                self.assertEqual({told[name] for name in STANDBYS}, {"no, it has not replayed that"})
+                self.assertEqual(places(session), {PRIMARY})
+                session.execute("SET slipstream.consistency = 'eventual'")
+                told = plan(session, f"SELECT * FROM {t}")
+                self.assertEqual(told["Must see"], "nothing (consistency is eventual)")
+                self.assertEqual({told[name].split(",")[0] for name in NODES}, {"yes"})
+                session.execute("RESET slipstream.consistency")
+            eventually("the standbys serve it", lambda: "standby1 40 %" in plan(session, "SELECT 1")["Goes to"])
+
+    def test_what_a_session_has_asked_for(self):
+        with connect() as session:
+            session.execute("SET slipstream.route = 'primary'")
+            told = plan(session, "SELECT 1")
+            self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads, but slipstream.route is primary"))
+            session.execute("SET slipstream.route = 'standby'")
+            self.assertEqual(plan(session, "SELECT 1")["Goes to"], "standby1 50 %, standby2 50 %")
+            session.execute("RESET slipstream.route")
+            session.execute("LISTEN x")
+            self.assertIn("only its connection to the primary has", plan(session, "SELECT 1")["Reason"])
+
+    def test_in_a_transaction(self):
+        with connect() as session:
+            session.execute("BEGIN")
+            told = plan(session, "SELECT 1")
+            self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads; the transaction is there"))
+            session.execute("ROLLBACK")
+
+    def test_what_is_learned(self):
+        with unlogged():
+            teach("SELECT count(*) FROM not_there", "select count(*) from not_there")
+            with connect() as session:
+                told = plan(session, "SELECT count(*) FROM not_there")
+                self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads, but standbys refuse it"))
+
+    def test_by_extended_protocol_with_parameters(self):
+        async def run():
+            session = await asyncpg.connect(host=HOST, port=PORT, user="app", database="app", password=password_of("app"))
+            try:
+                for _ in range(2):
+                    rows = await session.fetch("EXPLAIN (ROUTE) SELECT $1, $2::int", "a", "b")
+                    self.assertEqual(rows[0]["ROUTE PLAN"], "Class: read")
+            finally:
+                await session.close()
+
+        asyncio.run(run())
+
+    def test_what_it_is_not(self):
+        with connect() as session:
+            for statement in ("EXPLAIN (ROUTE)", "EXPLAIN (ROUTE) SELECT 1; SELECT 2", "EXPLAIN (ROUTE, COSTS off) SELECT 1"):
+                with self.assertRaises(errors.SyntaxError):
+                    session.execute(statement)
 
 
 def refusals_of(name):

@@ -1,0 +1,72 @@
+import PostgresWire
+import ProxyCore
+import QueryAnalysis
+import Topology
+
+/// Where units go, and how that is explained.
+extension Session {
+    /// Where a unit may go that no open transaction ties to a node.
+    func destination(of current: Current) -> SessionRoute.Destination {
+        guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
+            return .primary(.state)
+        }
+        guard current.refusal.isNone else { return .primary(.refused) }
+        let destination = route.destination(of: current.unit, now: worker.now)
+        if preferences?.present.route == .primary, destination == .anyReader,
+            !current.unit.traits.contains(.wantsStandby)
+        {
+            return .primary(.asked)
+        }
+        return destination
+    }
+
+    /// Whether a read rather goes to a standby than to the primary.
+    func wantsStandby(_ unit: RequestUnit) -> Bool {
+        unit.traits.contains(.wantsStandby) || preferences?.present.route == .standby
+    }
+
+    /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
+    func mustLeaveStandby(_ current: Current) -> Bool {
+        guard standbyTransaction?.hasAnswered == false else { return false }
+        switch current.unit.effect {
+        case .empty, .read, .transactionEnd, .transactionControl:
+            return current.unit.isOpaque || !current.refusal.isNone
+        case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
+        }
+    }
+
+    // MARK: - In words
+
+    /// Where a statement would go if it were the next.
+    func routePlan(ofStatement sql: [UInt8]) -> RoutePlan {
+        sql.withUnsafeBytes { text in
+            let classification = classify(text, functions: functions?.catalog ?? FunctionCatalog())
+            var unit = RequestUnit(length: 0, ending: .ready)
+            unit.execute(classification.effect)
+            unit.traits = classification.traits
+            var current = Current(unit: unit)
+            if classification.effect == .read, worker.learned.contains(Fingerprint(text), in: database) {
+                current.refusal = .known
+            }
+            return routePlan(of: current, classification)
+        }
+    }
+
+    private func routePlan(of current: Current, _ classification: Classification) -> RoutePlan {
+        if status != .idle, let server, !mustLeaveStandby(current) {
+            return RoutePlan(classification, inTransactionOn: worker.name(of: server.node))
+        }
+        return RoutePlan(
+            classification,
+            destination(of: current),
+            worker.topology,
+            RoutePlan.Readers(
+                sets: worker.readerSets,
+                avoided: worker.avoided,
+                fresh: worker.fresh(for: self),
+                mustSee: worker.needs(of: self),
+                wantsStandby: wantsStandby(current.unit)
+            )
+        )
+    }
+}
