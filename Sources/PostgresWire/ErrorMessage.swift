@@ -9,6 +9,7 @@ package struct SQLState: Hashable, Sendable, CustomStringConvertible, Expressibl
 
     package var description: String { code }
 
+    package static let successfulCompletion: SQLState = "00000"
     package static let connectionFailure: SQLState = "08006"
     package static let transactionResolutionUnknown: SQLState = "08007"
     package static let protocolViolation: SQLState = "08P01"

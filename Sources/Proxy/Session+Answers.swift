@@ -104,6 +104,12 @@ extension Session {
             case .readyForQuery:
                 isReady = true
                 isForTheClient = current?.hidesReady != true
+                if let told = notice {
+                    notice = nil
+                    forward(input.buffer, start..<range.lowerBound)
+                    start = range.lowerBound
+                    client.send(told)
+                }
                 finishedUnit(on: server, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
             case .bindComplete:
                 server.popBind()

@@ -10,14 +10,15 @@ extension Session {
         guard !worker.learned.isEmpty, unit.executes == .read, !unit.isOpaque else { return false }
         let bytes = client.unread.bytes
         if unit.isSimpleQuery {
-            return worker.learned.use(Fingerprint(bytes.extracting(Self.textRange(ofQuery: unit))), in: database)
+            return worker.learned.use(Fingerprint(bytes.extracting(textRange(ofQuery: unit))), in: database)
         }
         return requests.operations.contains { operation in
             operation.kind == .bind && worker.learned.use(fingerprint(of: operation, in: bytes), in: database)
         }
     }
 
-    private static func textRange(ofQuery unit: RequestUnit) -> Range<Int> { MessageHeader.size..<unit.length - 1 }
+    /// Where the text of a simple query is among the client's bytes.
+    func textRange(ofQuery unit: RequestUnit) -> Range<Int> { MessageHeader.size..<unit.length - 1 }
 
     /// Of the statement that an operation refers to.
     private func fingerprint(of operation: StatementOperation, in bytes: RawSpan) -> Fingerprint {
@@ -48,7 +49,7 @@ extension Session {
     /// The text of the statement that was refused: of several, the one after those that were completed.
     private func refusedText(of current: Current) -> [UInt8]? {
         let bytes = client.unread.bytes
-        if current.unit.isSimpleQuery { return bytes.array(Self.textRange(ofQuery: current.unit)) }
+        if current.unit.isSimpleQuery { return bytes.array(textRange(ofQuery: current.unit)) }
         let executed = requests.operations.lazy.filter { $0.kind == .bind }
         return executed.dropFirst(current.completions).first.flatMap { text(of: $0, in: bytes) }
     }

@@ -297,6 +297,7 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
+        if preferences?.present.sendsNotices == true { notice = routeNotice(on: server) }
         if server.role == .standby, unit.hasNames { statementsBefore = statements }
         if passThrough != nil {
             passesToServer = true

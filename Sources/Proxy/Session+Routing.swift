@@ -52,6 +52,34 @@ extension Session {
         }
     }
 
+    /// Where the current unit runs, if it executes anything, and why.
+    func routeNotice(on server: ServerConnection) -> [UInt8]? {
+        guard let current, current.unit.executes != .empty else { return nil }
+        let plan = routePlan(of: current, classification(of: current.unit))
+        return ErrorMessage(
+            .notice,
+            .successfulCompletion,
+            "slipstream: ran on \(worker.name(of: server.node)): \(plan.effect.name)",
+            detail: plan.lines.dropFirst().joined(separator: "\n")
+        ).bytes
+    }
+
+    /// Of the statement that decides where a unit goes.
+    private func classification(of unit: RequestUnit) -> Classification {
+        guard !unit.isOpaque else {
+            return Classification(effect: unit.effect, reason: "is too long, or names what the endpoint does not know")
+        }
+        let (bytes, catalog) = (client.unread.bytes, functions?.catalog ?? FunctionCatalog())
+        let texts: [[UInt8]]
+        if unit.isSimpleQuery {
+            texts = [bytes.array(textRange(ofQuery: unit))]
+        } else {
+            texts = requests.operations.compactMap { $0.kind == .bind ? text(of: $0, in: bytes) : nil }
+        }
+        return texts.map { $0.withUnsafeBytes { classify($0, functions: catalog) } }.max { $0.effect < $1.effect }
+            ?? Classification(effect: unit.effect, reason: "executes no statement")
+    }
+
     private func routePlan(of current: Current, _ classification: Classification) -> RoutePlan {
         if status != .idle, let server, !mustLeaveStandby(current) {
             return RoutePlan(classification, inTransactionOn: worker.name(of: server.node))

@@ -152,6 +152,8 @@ final class Session: StreamOwner {
     /// What it asked of the endpoint, if anything.
     var preferences: TransactionalPreferences?
     var current: Current?
+    /// Where the current unit runs, and why, for a client that has asked to be told.
+    var notice: [UInt8]?
     /// The setting that the current unit makes, and nothing else.
     var change: (SettingChange, text: [UInt8])?
     /// The session's statements before the current unit was sent to a standby.

@@ -33,7 +33,7 @@ package struct SessionRoute: Sendable {
             case .notProvenRead: "it is not proven to be a read"
             case .pinned: "the session has written a moment ago"
             case .state: "the session holds what only its connection to the primary has"
-            case .refused: "standbys refuse it"
+            case .refused: "a standby has refused it"
             case .asked: "slipstream.route is primary"
             }
         }

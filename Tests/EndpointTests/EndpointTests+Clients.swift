@@ -55,7 +55,7 @@ extension EndpointTests {
         await cluster.recovered()
         try await cluster.python(
             "learning",
-            ["Learning", "Explaining"],
+            ["Learning", "Explaining", "Notices"],
             environment: ["SLIPSTREAM_PROGRAM": Repository.slipstream]
         )
         #expect(try await cluster.currentStatus().pid == cluster.pid)

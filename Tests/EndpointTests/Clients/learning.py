@@ -12,7 +12,7 @@ from endpoint import (
     HOST, NODES, PORT, PRIMARY, EndpointTestCase, connect, direct, eventually, main, password_of, place, places, replayed, table, value,
 )
 from freshness import STANDBYS, on_standbys, paused
-from wire import Wire, message
+from wire import Wire, message, query
 
 COLUMNS = ["database", "fingerprint", "sqlstate", "statement", "count", "learned_at"]
 
@@ -289,7 +289,7 @@ class Explaining(EndpointTestCase):
             teach("SELECT count(*) FROM not_there", "select count(*) from not_there")
             with connect() as session:
                 told = plan(session, "SELECT count(*) FROM not_there")
-                self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads, but standbys refuse it"))
+                self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads, but a standby has refused it"))
 
     def test_by_extended_protocol_with_parameters(self):
         async def run():
@@ -308,6 +308,81 @@ class Explaining(EndpointTestCase):
             for statement in ("EXPLAIN (ROUTE)", "EXPLAIN (ROUTE) SELECT 1; SELECT 2", "EXPLAIN (ROUTE, COSTS off) SELECT 1"):
                 with self.assertRaises(errors.SyntaxError):
                     session.execute(statement)
+
+
+class Notices(EndpointTestCase):
+    @contextlib.contextmanager
+    def told(self):
+        """A session that is told, and what it was told since the last look."""
+        with connect() as session:
+            notices = []
+            session.add_notice_handler(lambda notice: notices.append((notice.message_primary, notice.message_detail)))
+            session.execute("SET slipstream.notices = on")
+
+            def look():
+                found = notices[:]
+                notices.clear()
+                return found
+
+            yield session, look
+
+    def test_each_statement_is_told(self):
+        with self.told() as (session, look):
+            names = {port: name for name, port in NODES.items()}
+            for how in ({}, {"prepare": True}):
+                for _ in range(10):
+                    (port,) = session.execute("SELECT inet_server_port()", **how).fetchone()
+                    ((message, detail),) = look()
+                    self.assertEqual(message, f"slipstream: ran on {names[port]}: read")
+                    self.assertIn("Reason: only reads\nMust see: nothing\nprimary: yes, weight 1\n", detail)
+            session.execute("/* slipstream: primary */ SELECT 1")
+            self.assertEqual(look()[0][1], "Reason: a comment asks for the primary\nGoes to: primary")
+            with self.assertRaises(errors.UndefinedTable):
+                session.execute("/* slipstream: standby */ SELECT * FROM nowhere")
+            detail = "Reason: a comment asks for a standby, but a standby has refused it\nGoes to: primary"
+            self.assertEqual(look(), [("slipstream: ran on primary: read", detail)])
+            with self.assertRaises(errors.UndefinedTable):
+                session.execute("DELETE FROM nowhere")
+            self.assertEqual([message for message, _ in look()], ["slipstream: ran on primary: write"])
+
+    def test_in_transactions_and_pipelines(self):
+        with self.told() as (session, look):
+            for statement in ("BEGIN", "SELECT 1", "COMMIT"):
+                session.execute(statement)
+            self.assertEqual(
+                [(message, detail.split("\n")[0]) for message, detail in look()],
+                [
+                    ("slipstream: ran on primary: begin of a transaction", "Reason: begins a transaction"),
+                    ("slipstream: ran on primary: read", "Reason: only reads; the transaction is there"),
+                    ("slipstream: ran on primary: end of a transaction", "Reason: ends a transaction; the transaction is there"),
+                ],
+            )
+            with session.pipeline():
+                answers = [session.execute("SELECT %s::int", [number]) for number in range(5)]
+                self.assertEqual([answer.fetchone() for answer in answers], [(number,) for number in range(5)])
+            self.assertTrue(look())
+
+    def test_no_more_when_it_is_off(self):
+        with self.told() as (session, look):
+            session.execute("SET slipstream.notices = off")
+            session.execute("SELECT 1")
+            session.execute("RESET slipstream.notices")
+            session.execute("SHOW slipstream.token")
+            self.assertEqual(look(), [])
+        with connect(options="-c slipstream.notices=on") as session:
+            notices = []
+            session.add_notice_handler(notices.append)
+            session.execute("SELECT 1")
+            self.assertEqual(len(notices), 1)
+
+    def test_what_is_told_does_not_disturb_the_answer(self):
+        with Wire() as wire:
+            wire.log_in()
+            wire.ask("SET slipstream.notices = on")
+            for count in (0, 1, 1000, 200_000):
+                wire.send(query(f"SELECT repeat('x', 100) FROM generate_series(1, {count})"))
+                kinds = [kind for kind, _ in wire.until()]
+                self.assertEqual(kinds, [b"T", *[b"D"] * count, b"C", b"N", b"Z"])
 
 
 def refusals_of(name):
