@@ -270,7 +270,7 @@ extension Session {
         if status == .idle || self.status == .idle { transactionSince = worker.now }
         self.status = status
         guard let current else { return }
-        if case .lasting(let statement) = current.refusal, !current.hasFailed { worker.learn(statement) }
+        if current.refusal == .lasting { primaryHasAnswered(hasFailed: current.hasFailed) }
         if current.unit.isOpaque, !current.hasFailed { server.sequenceUser = serial }
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
@@ -429,7 +429,8 @@ extension Session {
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
-        current?.refusal = refusal(by: server, fields)
+        lesson = lesson(of: server, fields)
+        current?.refusal = lesson == nil ? .passing : .lasting
         current?.completions = 0
         if status != .idle {
             server.abandonAnswer()

@@ -224,6 +224,7 @@ extension Session {
     private static func columns(of name: String) -> [String] {
         switch name {
         case "learned": ["database", "fingerprint", "sqlstate", "statement", "count", "learned_at"]
+        case "shadow": ShadowReport.columns
         default: [EndpointCommand.prefix + name]
         }
     }
@@ -231,6 +232,7 @@ extension Session {
     private func rows(of name: String) throws(ErrorMessage) -> [[String]] {
         switch name {
         case "learned": worker.learned.all.map(\.row)
+        case "shadow": ShadowCounts.total(worker.siblings.compactMap(\.shadow)).rows()
         default: [[try value(of: name)]]
         }
     }
@@ -259,6 +261,9 @@ extension Session {
         case .reset("learned"):
             worker.forgetLearned()
             writer.commandComplete("RESET")
+        case .reset("shadow"):
+            for sibling in worker.siblings { sibling.shadow?.forget() }
+            writer.commandComplete("RESET")
         case .reset(let name):
             try set(name, to: nil)
             writer.commandComplete("RESET")
@@ -277,12 +282,12 @@ extension Session {
     /// - Parameter value: `nil` for DEFAULT.
     func set(_ name: String, to value: String?, isLocal: Bool = false) throws(ErrorMessage) {
         if name == "token" { return try accept(value ?? "") }
-        guard name != "learned" else {
+        guard !SessionPreferences.reports.contains(name) else {
             throw ErrorMessage(
                 .error,
                 .cannotChangeParameter,
-                "parameter \"slipstream.learned\" cannot be changed",
-                hint: "RESET slipstream.learned forgets all of it."
+                "parameter \"slipstream.\(name)\" cannot be changed",
+                hint: "RESET slipstream.\(name) forgets all of it."
             )
         }
         let preferences = preferences ?? TransactionalPreferences()

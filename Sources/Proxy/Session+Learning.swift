@@ -7,7 +7,7 @@ import QueryAnalysis
 extension Session {
     /// Whether a unit that looks like a read executes a statement that standbys are known to refuse.
     func isKnownToBeRefused(_ unit: RequestUnit) -> Bool {
-        guard !worker.learned.isEmpty, unit.executes == .read, !unit.isOpaque else { return false }
+        guard worker.hasLearned, unit.executes == .read, !unit.isOpaque else { return false }
         let bytes = client.unread.bytes
         if unit.isSimpleQuery {
             return worker.learned.use(Fingerprint(bytes.extracting(textRange(ofQuery: unit))), in: database)
@@ -28,13 +28,13 @@ extension Session {
         return Fingerprint(bytes.extracting(text))
     }
 
-    /// A standby's error is not shown: what to make of it.
-    func refusal(by server: ServerConnection, _ error: ServerErrorFields) -> Refusal {
+    /// What there is to be learned from the error of a standby.
+    func lesson(of server: ServerConnection, _ error: ServerErrorFields) -> Lesson? {
         guard let current, current.unit.executes == .read, LearnedStatement.isLearned(from: error),
             worker.hasDefinitions(server.node, of: database), let text = refusedText(of: current)
-        else { return .passing }
+        else { return nil }
         return text.withUnsafeBytes { text in
-            .lasting(
+            Lesson(
                 LearnedStatement(
                     database: database,
                     fingerprint: Fingerprint(text),
@@ -44,6 +44,12 @@ extension Session {
                 )
             )
         }
+    }
+
+    /// What a standby has refused for being one has an answer.
+    func primaryHasAnswered(hasFailed: Bool) {
+        if let lesson, !hasFailed { worker.learn(lesson.statement) }
+        lesson = nil
     }
 
     /// The text of the statement that was refused: of several, the one after those that were completed.

@@ -188,6 +188,8 @@ extension Session {
         switch destination(of: current) {
         case .primary:
             usePrimary()
+        case .anyReader where worker.shadow != nil:
+            usePrimary()
         case .anyReader:
             let node = worker.chooseReader(
                 except: current.tried,
@@ -297,6 +299,7 @@ extension Session {
         if status == .idle { transactionSince = worker.now }
         worker.unitsInFlight += 1
         note(unit, on: server)
+        if let shadow = worker.shadow { countShadow(in: shadow) }
         if preferences?.present.sendsNotices == true { notice = routeNotice(on: server) }
         if server.role == .standby, unit.hasNames { statementsBefore = statements }
         if passThrough != nil {
@@ -454,7 +457,9 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            if !isSetting { route.sent(current?.refusal.isNone == false ? max(.write, unit.executes) : unit.executes) }
+            if !isSetting {
+                route.sent((current?.refusal ?? .nothing) != .nothing ? max(.write, unit.executes) : unit.executes)
+            }
             let mayLeave = unit.executes == .sessionState && !isSetting
             let mayTake = isSticky && unit.executes >= .primaryRead && probedAt + .seconds(1) < worker.now
             let mayHide = unit.executes == .write && functions?.catalog.leavesState == true

@@ -10,8 +10,9 @@ extension Session {
         guard prelude.isEmpty, !isSticky, !hasUnseenNames, home == nil || home?.unseenUnnamedOf != serial else {
             return .primary(.state)
         }
-        guard current.refusal.isNone else { return .primary(.refused) }
+        guard current.refusal == .nothing else { return .primary(.refused) }
         let destination = route.destination(of: current.unit, now: worker.now)
+        if worker.configuration.routing == .off, destination == .anyReader { return .primary(.off) }
         if preferences?.present.route == .primary, destination == .anyReader,
             !current.unit.traits.contains(.wantsStandby)
         {
@@ -30,8 +31,39 @@ extension Session {
         guard standbyTransaction?.hasAnswered == false else { return false }
         switch current.unit.effect {
         case .empty, .read, .transactionEnd, .transactionControl:
-            return current.unit.isOpaque || !current.refusal.isNone
+            return current.unit.isOpaque || current.refusal != .nothing
         case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
+        }
+    }
+
+    /// Counts the current unit, if it executes anything, by where it would have gone.
+    func countShadow(in shadow: ShadowCounts) {
+        guard let current, current.unit.executes != .empty else { return }
+        let outcome = shadowOutcome(of: current)
+        shadow.count { report in
+            report.count(current.unit.executes, outcome)
+            guard outcome == .standby, let text = firstStatement(of: current.unit) else { return }
+            text.withUnsafeBytes { report.count(Fingerprint($0), in: database, text: normalizedText(of: $0)) }
+        }
+    }
+
+    private func firstStatement(of unit: RequestUnit) -> [UInt8]? {
+        let bytes = client.unread.bytes
+        if unit.isSimpleQuery { return bytes.array(textRange(ofQuery: unit)) }
+        return requests.operations.first { $0.kind == .bind }.flatMap { text(of: $0, in: bytes) }
+    }
+
+    private func shadowOutcome(of current: Current) -> ShadowReport.Outcome {
+        guard status == .idle else { return .transaction }
+        switch destination(of: current) {
+        case .primary(let reason): return .primary(reason)
+        case .anyReader:
+            let (fresh, wantsStandby) = (worker.fresh(for: self), wantsStandby(current.unit))
+            let node = worker.chooseReader(except: 0, among: fresh, wantsStandby: wantsStandby)
+            if let node, worker.standbys & 1 << UInt64(node.rawValue) != 0 { return .standby }
+            let sets = worker.readerSets
+            let candidates = sets.candidates(except: worker.avoided, among: fresh, wantsStandby: wantsStandby)
+            return candidates & sets.standbys == 0 && sets.readable & sets.standbys != 0 ? .behind : .weight
         }
     }
 
@@ -84,7 +116,7 @@ extension Session {
         if status != .idle, let server, !mustLeaveStandby(current) {
             return RoutePlan(classification, inTransactionOn: worker.name(of: server.node))
         }
-        return RoutePlan(
+        let plan = RoutePlan(
             classification,
             destination(of: current),
             worker.topology,
@@ -96,5 +128,6 @@ extension Session {
                 wantsStandby: wantsStandby(current.unit)
             )
         )
+        return worker.shadow == nil ? plan : plan.inShadow(of: worker.topology)
     }
 }

@@ -51,7 +51,7 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
-        var refusal = Refusal.none
+        var refusal = Refusal.nothing
         /// How often the primary's connection broke under it.
         var primaryBreaks = 0
 
@@ -59,7 +59,7 @@ final class Session: StreamOwner {
         var isRepeatable: Bool {
             guard !hasForwarded, !isConsumed, !unit.isOpaque else { return false }
             switch refusal {
-            case .none, .passing: break
+            case .nothing, .passing: break
             case .lasting, .known: return false
             }
             switch unit.executes {
@@ -71,17 +71,20 @@ final class Session: StreamOwner {
 
     /// What standbys say of a unit. What they refuse may write, whatever it looks like.
     enum Refusal {
-        case none
+        case nothing
         /// One of them refused it, and may not another time.
         case passing
-        /// One refused it for being a standby: to be remembered if the primary runs it.
-        indirect case lasting(LearnedStatement)
+        /// One refused it for being a standby: `lesson` is to be remembered if the primary runs it.
+        case lasting
         /// They have refused one like it before.
         case known
+    }
 
-        var isNone: Bool {
-            if case .none = self { true } else { false }
-        }
+    /// What is learned if the primary runs what a standby has refused.
+    final class Lesson {
+        let statement: LearnedStatement
+
+        init(_ statement: LearnedStatement) { self.statement = statement }
     }
 
     /// Commands that are known by their CommandComplete.
@@ -152,6 +155,7 @@ final class Session: StreamOwner {
     /// What it asked of the endpoint, if anything.
     var preferences: TransactionalPreferences?
     var current: Current?
+    var lesson: Lesson?
     /// Where the current unit runs, and why, for a client that has asked to be told.
     var notice: [UInt8]?
     /// The setting that the current unit makes, and nothing else.

@@ -5,11 +5,6 @@ import Topology
 
 /// Statements that only standbys refuse.
 extension Worker {
-    /// The newest that is known here, which other workers may know to be out of date.
-    func adopt(_ statements: LearnedStatements) {
-        if statements.version > learned.version { learned = statements }
-    }
-
     private func share(_ statements: LearnedStatements?) {
         guard let statements else { return }
         adopt(statements)
@@ -17,7 +12,7 @@ extension Worker {
     }
 
     func learn(_ statement: LearnedStatement) {
-        logger.info("goes to the primary from now on, for standbys refuse it (\(statement.state)): \(statement.text)")
+        logger.info("a standby refused it (\(statement.state)), the primary gets it from now on: \(statement.text)")
         share(learnedExchange.learn(statement))
     }
 

@@ -42,6 +42,8 @@ final class Worker: @unchecked Sendable {
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
     let admission: Admission
+    /// In shadow mode.
+    let shadow: ShadowCounts?
     private let listeners: [Int32]
     private let reports: AsyncStream<NodeReport>.Continuation
     /// All workers, for cancel requests; set before any thread starts.
@@ -58,7 +60,9 @@ final class Worker: @unchecked Sendable {
     private(set) var readerSets: ReaderSets
     var freshness: FreshnessView
     /// Statements that only standbys refuse.
-    var learned: LearnedStatements
+    private(set) var learned: LearnedStatements
+    /// Whether there are any: what every unit asks.
+    private(set) var hasLearned: Bool
     /// Sessions that are told when the next probe has come back.
     var probeWaiters: Set<SessionID> = []
     var unitsInFlight = 0
@@ -113,12 +117,14 @@ final class Worker: @unchecked Sendable {
         self.catalog = catalog
         self.logger = logger
         self.admission = admission
+        shadow = configuration.routing == .shadow ? ShadowCounts() : nil
         self.listeners = listeners
         self.mockSecret = mockSecret
         self.slots = slots
         self.exchange = exchange
         self.learnedExchange = learnedExchange
         learned = learnedExchange.statements
+        hasLearned = !learned.isEmpty
         freshness = FreshnessView(nodes: topology.nodes.count, primary: topology.primary?.id)
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
@@ -287,6 +293,13 @@ final class Worker: @unchecked Sendable {
             )
         }
         for pool in pools.values { pool.closeAll() }
+    }
+
+    /// Statements that only standbys refuse: the newest that is known here may be out of date with another worker.
+    func adopt(_ statements: LearnedStatements) {
+        guard statements.version > learned.version else { return }
+        learned = statements
+        hasLearned = !statements.isEmpty
     }
 
     // MARK: - Pools

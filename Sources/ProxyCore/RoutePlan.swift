@@ -36,7 +36,7 @@ package struct RoutePlan: Sendable, Equatable {
     /// What it must see, and which nodes may serve it; nothing when that does not matter.
     package private(set) var conditions: [String] = []
     /// The node, or the nodes with their shares.
-    package let goesTo: String
+    package private(set) var goesTo: String
 
     /// One that an open transaction ties to a node.
     package init(_ classification: Classification, inTransactionOn node: String) {
@@ -78,6 +78,14 @@ package struct RoutePlan: Sendable, Equatable {
                 "\(node.name): \(Self.obstacle(to: node, candidates, readers).map { "no, \($0)" } ?? "yes, weight \(node.weight)")"
             }
         }
+    }
+
+    /// The same while everything runs on the primary.
+    package func inShadow(of topology: Topology) -> RoutePlan {
+        var plan = self
+        let primary = Self.primary(of: topology)
+        if plan.goesTo != primary { plan.goesTo = "\(primary), for routing is shadow; otherwise \(goesTo)" }
+        return plan
     }
 
     private static func holds(_ set: UInt64, _ node: Node) -> Bool { set & 1 << UInt64(node.id.rawValue) != 0 }

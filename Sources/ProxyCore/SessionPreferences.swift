@@ -28,8 +28,8 @@ package struct SessionPreferences: Sendable, Equatable {
     /// The settings' names behind `slipstream.`, in order; `token` is among them, and is kept elsewhere.
     package static let names = ["consistency", "key", "max_staleness", "notices", "report_token", "route", "token"]
 
-    /// What SHOW tells besides.
-    private static let reports = ["learned"]
+    /// What SHOW tells besides: no settings, though RESET forgets them.
+    package static let reports = ["learned", "shadow"]
 
     /// A key is remembered by the endpoint: it is to be a name, not a document.
     private static let longestKey = 255

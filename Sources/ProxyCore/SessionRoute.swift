@@ -25,6 +25,8 @@ package struct SessionRoute: Sendable {
         case refused
         /// The session has asked for it.
         case asked
+        /// The configuration says so.
+        case off
 
         /// For a person.
         package var words: String {
@@ -35,6 +37,7 @@ package struct SessionRoute: Sendable {
             case .state: "the session holds what only its connection to the primary has"
             case .refused: "a standby has refused it"
             case .asked: "slipstream.route is primary"
+            case .off: "routing is off"
             }
         }
     }

@@ -60,6 +60,7 @@ struct SettingsTests {
             query_timeout: 1500ms
             server_lifetime: 2h
             client_idle_timeout: 30
+            routing: off
             consistency: seconds
             pin_time: 0
             primary_wait: 1min
@@ -90,7 +91,7 @@ struct SettingsTests {
         #expect(settings.pooling.serverLifetime == .seconds(7200))
         #expect(settings.pooling.clientIdleTimeout == .seconds(30))
         #expect(settings.pinTime == .zero)
-        #expect(settings.primaryWait == .seconds(60))
+        #expect(settings.routing == .off && settings.primaryWait == .seconds(60))
         #expect(settings.clientTLS.mode == .verifyAuthority)
         #expect(settings.clientTLS.certificateFile == "/etc/s/a.crt")
         #expect(settings.clientTLS.keyFile == "/keys/a.key")

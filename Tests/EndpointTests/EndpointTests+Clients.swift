@@ -61,6 +61,13 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    @Test(arguments: [("Shadow", "routing: shadow\n"), ("Off", "routing: off\n")])
+    func routingMode(tests: String, configuration: String) async throws {
+        let cluster = try await Clusters.configured(.auto, configuration)
+        try await cluster.python("learning", tests)
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
     @Test func whatIsLearnedIsKept() async throws {
         let cluster = try await Clusters.configured(.auto, "listen_port: 0\n")
         try await cluster.python("learning", "Kept.test_1_before")

@@ -385,6 +385,70 @@ class Notices(EndpointTestCase):
                 self.assertEqual(kinds, [b"T", *[b"D"] * count, b"C", b"N", b"Z"])
 
 
+class Off(EndpointTestCase):
+    """`routing: off`."""
+
+    def test_everything_runs_on_the_primary(self):
+        with connect() as session:
+            self.assertEqual(places(session), {PRIMARY})
+            session.execute("SET slipstream.route = 'standby'")
+            self.assertEqual(places(session), {PRIMARY})
+            told = plan(session, "SELECT 1")
+            self.assertEqual((told["Goes to"], told["Reason"]), ("primary", "only reads, but routing is off"))
+            self.assertEqual(plan(session, "DELETE FROM t")["Reason"], "DELETE is not a read")
+            self.assertEqual(session.execute("SHOW slipstream.shadow").fetchall(), [])
+
+
+class Shadow(EndpointTestCase):
+    """`routing: shadow`."""
+
+    def counted(self):
+        """What SHOW slipstream.shadow tells: counts by place, class and reason."""
+        with connect() as session:
+            rows = session.execute("SHOW slipstream.shadow")
+            self.assertEqual([column.name for column in rows.description], ["where", "class", "why", "count", "share"])
+            return {row[:3]: int(row[3]) for row in rows}
+
+    def setUp(self):
+        with connect() as session:
+            self.assertEqual(session.execute("RESET slipstream.shadow").statusmessage, "RESET")
+        self.assertEqual(self.counted(), {})
+
+    def test_what_would_have_gone_where(self):
+        with table("n int") as t:
+            with contextlib.ExitStack() as stack:
+                # On both workers.
+                sessions = [stack.enter_context(connect()) for _ in range(8)]
+                for number in range(30):
+                    for session in sessions:
+                        self.assertEqual(place(session), PRIMARY)
+                        session.execute(f"SELECT n FROM {t} WHERE n = %s", [number], prepare=number % 2 == 0)
+                with sessions[0].transaction():
+                    sessions[0].execute("SELECT 1")
+                with paused():
+                    sessions[0].execute(f"INSERT INTO {t} VALUES (1)")
+                    eventually("it is known where the write is", lambda: value(sessions[0], "SHOW slipstream.token"))
+                    for _ in range(10):
+                        sessions[0].execute(f"SELECT max(n) FROM {t}")
+                told = plan(sessions[1], "SELECT 1")["Goes to"]
+                self.assertRegex(told, "^primary, for routing is shadow; otherwise standby1 67 %, primary 33 %$")
+            counts = self.counted()
+            for what, expected in (
+                (("primary", "write", "it is not proven to be a read"), 1),
+                (("primary", "begin of a transaction", "it is not proven to be a read"), 1),
+                (("primary", "read", "the transaction is there"), 1),
+                (("primary", "read", "no standby has replayed what it must see"), 10),
+            ):
+                self.assertEqual(counts.pop(what), expected, what)
+            standby = counts[("standby", "read", "a standby may serve it")]
+            self.assertEqual(standby + counts[("primary", "read", "by weight")], 2 * 30 * 8)
+            # Two of three, by weight.
+            self.assertTrue(abs(standby - 320) <= 10, standby)
+            statements = {why: count for (_, kind, why), count in counts.items() if kind == "statement in app"}
+            self.assertEqual(set(statements), {"select inet_server_port()", f"select n from {t} where n = ?"})
+            self.assertEqual(sum(statements.values()), standby)
+
+
 def refusals_of(name):
     """How often the standbys' logs say that they refused a statement that names this."""
     count = 0
