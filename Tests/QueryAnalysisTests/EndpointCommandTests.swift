@@ -44,7 +44,8 @@ struct EndpointCommandTests {
         arguments: [
             ("explain (route) select 1", " select 1", 0), ("EXPLAIN(Route)SELECT $2;;", "SELECT $2", 2),
             ("explain ( route ) insert into t values ('a;b', $1, $12)", " insert into t values ('a;b', $1, $12)", 12),
-            ("explain (route) (table t)", " (table t)", 0), ("explain (route) drop table", " drop table", 0),
+            ("explain (route) (table t)", " (table t)", 0), ("explain (route) select 'a", " select 'a", 0),
+            ("explain (route) drop table", " drop table", 0),
             ("explain (route) select $99999999999999999999", " select $99999999999999999999", 32_767),
         ]
     )
@@ -65,7 +66,7 @@ struct EndpointCommandTests {
             "explain (route)", "explain (route);", "explain (route) select 1; select 2",
             "explain (route, analyze) select 1",
             "explain (route on) select 1", "explain route select 1", "explain (\"route\") select 1",
-            "explain (route) select 'a",
+
             "reset learned", "show \"learned\"", "show learned.x",
         ]
     )
