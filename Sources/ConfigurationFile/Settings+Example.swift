@@ -66,6 +66,9 @@ extension Settings {
 
         # --- Reads after writes ----------------------------------------------------------------------------------------------
 
+        # Where reads go: on (to all nodes, by weight), off (to the primary), or shadow: to the primary, while SHOW slipstream.shadow
+        # tells what would have gone to standbys.
+        routing: on
         # What a read sees: session (its session's own writes), key (also those of sessions with the same slipstream.key),
         # global (all writes answered before it by this endpoint), eventual (what its node has replayed), or seconds (its
         # session reads from the primary for a time after a write, which "pin_time: 5s" says). Databases and users may have

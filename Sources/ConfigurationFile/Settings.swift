@@ -18,6 +18,7 @@ package struct Settings: Sendable, Equatable {
     package var workers: Int?
     package var inputOutput: InputOutput?
     package var pooling = PoolingConfiguration()
+    package var routing = RoutingMode.on
     package var consistency = Consistency.session
     package var pinTime: Duration?
     package var transactions = TransactionRouting.primary

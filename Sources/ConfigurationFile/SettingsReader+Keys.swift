@@ -6,8 +6,8 @@ import Yams
 enum SettingsKeys {
     static let top =
         [
-            "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "consistency", "pin_time",
-            "transactions", "primary_wait", "max_lag",
+            "listen_addr", "listen_port", "unix_socket_dir", "workers", "io", "pool_mode", "routing", "consistency",
+            "pin_time", "transactions", "primary_wait", "max_lag",
         ]
         + Array(numbers.keys) + Array(times.keys) + tls + ["databases", "users", "nodes", "hba", "hba_file"]
 
@@ -97,6 +97,8 @@ extension SettingsReader {
         case "io": settings.inputOutput = choice(value, Settings.InputOutput.self)
         case "pool_mode":
             if let mode = choice(value, PoolMode.self) { settings.pooling.poolMode = mode }
+        case "routing":
+            if let routing = choice(value, RoutingMode.self) { settings.routing = routing }
         case "consistency":
             if let consistency = choice(value, Consistency.self) { settings.consistency = consistency }
         case "pin_time":

@@ -9,11 +9,13 @@ package struct SQLState: Hashable, Sendable, CustomStringConvertible, Expressibl
 
     package var description: String { code }
 
+    package static let successfulCompletion: SQLState = "00000"
     package static let connectionFailure: SQLState = "08006"
     package static let transactionResolutionUnknown: SQLState = "08007"
     package static let protocolViolation: SQLState = "08P01"
     package static let featureNotSupported: SQLState = "0A000"
     package static let invalidParameterValue: SQLState = "22023"
+    package static let readOnlyTransaction: SQLState = "25006"
     package static let noActiveTransaction: SQLState = "25P01"
     package static let duplicatePreparedStatement: SQLState = "42P05"
     package static let inFailedTransaction: SQLState = "25P02"
@@ -24,6 +26,7 @@ package struct SQLState: Hashable, Sendable, CustomStringConvertible, Expressibl
     package static let tooManyConnections: SQLState = "53300"
     package static let programLimitExceeded: SQLState = "54000"
     package static let undefinedObject: SQLState = "42704"
+    package static let cannotChangeParameter: SQLState = "55P02"
     package static let queryCanceled: SQLState = "57014"
     package static let adminShutdown: SQLState = "57P01"
     package static let cannotConnectNow: SQLState = "57P03"
@@ -93,6 +96,8 @@ package struct ServerErrorFields: Sendable, Equatable {
     package private(set) var severity = ""
     package private(set) var state = SQLState("")
     package private(set) var message = ""
+    /// The function of the server's source that reports it: unlike the message, in no language.
+    package private(set) var routine = ""
 
     /// Whether the server ends the connection with it.
     package var isFatal: Bool { severity == "FATAL" || severity == "PANIC" }
@@ -108,6 +113,7 @@ package struct ServerErrorFields: Sendable, Equatable {
             case UInt8(ascii: "S"): if severity.isEmpty { severity = value }
             case UInt8(ascii: "C"): state = SQLState(value)
             case UInt8(ascii: "M"): message = value
+            case UInt8(ascii: "R"): routine = value
             default: break  // fields PostgreSQL may add must be ignored
             }
             offset = end + 1

@@ -2,7 +2,7 @@ import Glibc
 package import Logging
 package import PostgresAuth
 import PostgresWire
-import ProxyCore
+package import ProxyCore
 package import QueryAnalysis
 import Reactor
 import Synchronization
@@ -36,6 +36,8 @@ package final class Endpoint: Sendable {
 
     /// What the data plane wants to know of the nodes' logs.
     package let freshness = FreshnessExchange()
+    /// Statements that only standbys refuse.
+    package let learned: LearnedExchange
 
     let workers: [Worker]
     private let kind: Reactor.Kind
@@ -44,13 +46,16 @@ package final class Endpoint: Sendable {
 
     /// Opens the listening sockets; nothing is served before `start()`.
     ///
+    /// - Parameter learned: what an earlier process has learned.
     /// - Throws: `ListenError` when an address is taken or malformed, or when the configured loop cannot be had.
     package init(
         configuration: EndpointConfiguration,
         topology: Topology,
         catalog: any Catalog,
+        learned: LearnedStatements = LearnedStatements(),
         logger: Logger
     ) throws(ListenError) {
+        self.learned = LearnedExchange(learned)
         kind = try Self.kind(for: configuration.backend, logger)
         let contexts = try Self.contexts(configuration.transportSecurity)
         Self.raiseDescriptorLimit()
@@ -77,6 +82,7 @@ package final class Endpoint: Sendable {
         let admission = Admission(maxUnauthenticated: configuration.pooling.maxUnauthenticated)
         let slots = Slots()
         let exchange = freshness
+        let learnedExchange = self.learned
         workers = (0..<count).map { number in
             Worker(
                 number: number,
@@ -90,6 +96,7 @@ package final class Endpoint: Sendable {
                 mockSecret: secret,
                 slots: slots,
                 exchange: exchange,
+                learnedExchange: learnedExchange,
                 reports: continuation
             )
         }

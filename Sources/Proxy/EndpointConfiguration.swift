@@ -18,6 +18,8 @@ package struct EndpointConfiguration: Sendable {
     /// Data-plane threads.
     package var workers: Int
     package var backend: IOBackend = .auto
+    /// Whether reads leave the primary.
+    package var routing = RoutingMode.on
     /// Which reads may miss which writes.
     package var consistency = Consistency.session
     /// With `Consistency.seconds`: how long a session reads from the primary after it wrote.

@@ -24,6 +24,8 @@ enum Mail: Sendable {
     case closeIdle
     case renew
     case definitionsChanged
+    /// Another worker has learned, or forgotten.
+    case learned(LearnedStatements)
     /// Somebody asks for last values of sequences in this database.
     case asksSequences(database: String)
     /// A primary's log ended there.

@@ -105,6 +105,12 @@ extension Session {
             case .readyForQuery:
                 isReady = true
                 isForTheClient = current?.hidesReady != true
+                if let told = notice {
+                    notice = nil
+                    forward(input.buffer, start..<range.lowerBound)
+                    start = range.lowerBound
+                    client.send(told)
+                }
                 finishedUnit(on: server, TransactionStatus(rawValue: bytes.byte(at: range.lowerBound + 5)) ?? .idle)
             case .bindComplete:
                 server.popBind()
@@ -253,7 +259,10 @@ extension Session {
             // A role that is made again has the name of the dropped one, and not its identity.
             worker.renewEverywhere()
         }
-        if tag.isDefinition { worker.definitionsChanged() }
+        if tag.isDefinition {
+            worker.definitionsChanged()
+            transaction.changesDefinitions = true
+        }
     }
 
     // MARK: - The end of a unit
@@ -263,6 +272,7 @@ extension Session {
         if status == .idle || self.status == .idle { transactionSince = worker.now }
         self.status = status
         guard let current else { return }
+        if current.refusal == .lasting { primaryHasAnswered(hasFailed: current.hasFailed) }
         if current.unit.isOpaque, !current.hasFailed { server.sequenceUser = serial }
         let onlyCommand = current.completions == 1 && !current.hasFailed
         if onlyCommand, current.lastCommand == .discardAll || current.lastCommand == .deallocateAll {
@@ -291,6 +301,10 @@ extension Session {
         if status == .idle || isChained {
             endTransaction(current, on: server)
             preferencesEndTransaction(isCommitted: current.lastCommand == .commit)
+            if transaction.changesDefinitions {
+                transaction.changesDefinitions = false
+                worker.forgetLearned(in: database)
+            }
         }
     }
 
@@ -425,7 +439,9 @@ extension Session {
         worker.noteRepeated(on: server.node, fields)
         // Only the primary's answer counts: the standbys are out of the choice.
         current?.tried = worker.standbys
-        current?.wasRefused = true
+        lesson = lesson(of: server, fields)
+        current?.refusal = lesson == nil ? .passing : .lasting
+        current?.completions = 0
         if status != .idle {
             server.abandonAnswer()
             noteMove()

@@ -53,7 +53,7 @@ extension Session {
         else { return .other }
         guard transaction.place == .standby, let server else { return .read(mayStay: false) }
         // Others may have written meanwhile, or the session may have been told what to see.
-        let isReader = route.destination(of: unit, now: worker.now) == .anyReader
+        let isReader = current.map { destination(of: $0) == .anyReader } ?? false
         return .read(mayStay: isReader && !isBehind(server))
     }
 

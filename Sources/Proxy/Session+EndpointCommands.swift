@@ -71,7 +71,7 @@ extension Session {
             guard let token = FreshnessToken(value) else { return false }
             var freshness = freshness
             return !worker.freshness.accept(token, &freshness)
-        case .set, .reset, .show: return false
+        case .set, .reset, .show, .explainRoute: return false
         }
     }
 
@@ -175,8 +175,12 @@ extension Session {
                 writer.message(.bindComplete) { _ in }
             case .describe:
                 if operation != nil {
-                    // It has no parameters.
-                    writer.message(.parameterDescription) { $0.int16(0) }
+                    let count = command?.parameterCount ?? 0
+                    writer.message(.parameterDescription) {
+                        $0.int16(Int16(count))
+                        // Which type does not matter: text.
+                        for _ in 0..<count { $0.int32(25) }
+                    }
                 }
                 if let described = operation == nil ? portal : command {
                     describe(described, to: &writer, isExtended: true)
@@ -220,11 +224,27 @@ extension Session {
     }
 
     private func describe(_ command: EndpointCommand, to writer: inout MessageWriter, isExtended: Bool = false) {
-        guard case .show(let name) = command else {
-            if isExtended { writer.message(.noData) { _ in } }
-            return
+        switch command {
+        case .show(let name): writer.rowDescription(Self.columns(of: name))
+        case .explainRoute: writer.rowDescription(["ROUTE PLAN"])
+        case .set, .reset: if isExtended { writer.message(.noData) { _ in } }
         }
-        writer.rowDescription([EndpointCommand.prefix + name])
+    }
+
+    private static func columns(of name: String) -> [String] {
+        switch name {
+        case "learned": ["database", "fingerprint", "sqlstate", "statement", "count", "learned_at"]
+        case "shadow": ShadowReport.columns
+        default: [EndpointCommand.prefix + name]
+        }
+    }
+
+    private func rows(of name: String) throws(ErrorMessage) -> [[String]] {
+        switch name {
+        case "learned": worker.learned.all.map(\.row)
+        case "shadow": ShadowCounts.total(worker.siblings.compactMap(\.shadow)).rows()
+        default: [[try value(of: name)]]
+        }
     }
 
     // MARK: - Settings
@@ -232,8 +252,11 @@ extension Session {
     private func run(_ command: EndpointCommand, to writer: inout MessageWriter) throws(ErrorMessage) {
         switch command {
         case .show(let name):
-            writer.dataRow([try value(of: name)])
+            for row in try rows(of: name) { writer.dataRow(row) }
             writer.commandComplete("SHOW")
+        case .explainRoute(let statement):
+            for line in routePlan(ofStatement: statement).lines { writer.dataRow([line]) }
+            writer.commandComplete("EXPLAIN")
         case .set(let name, let value, let isLocal):
             if isLocal, !isInTransaction {
                 let warning = ErrorMessage(
@@ -245,6 +268,12 @@ extension Session {
             }
             try set(name, to: value, isLocal: isLocal)
             writer.commandComplete("SET")
+        case .reset("learned"):
+            worker.forgetLearned()
+            writer.commandComplete("RESET")
+        case .reset("shadow"):
+            for sibling in worker.siblings { sibling.shadow?.forget() }
+            writer.commandComplete("RESET")
         case .reset(let name):
             try set(name, to: nil)
             writer.commandComplete("RESET")
@@ -263,6 +292,14 @@ extension Session {
     /// - Parameter value: `nil` for DEFAULT.
     func set(_ name: String, to value: String?, isLocal: Bool = false) throws(ErrorMessage) {
         if name == "token" { return try accept(value ?? "") }
+        guard !SessionPreferences.reports.contains(name) else {
+            throw ErrorMessage(
+                .error,
+                .cannotChangeParameter,
+                "parameter \"slipstream.\(name)\" cannot be changed",
+                hint: "RESET slipstream.\(name) forgets all of it."
+            )
+        }
         let preferences = preferences ?? TransactionalPreferences()
         try preferences.set(name, to: value, isLocal: isLocal, isInTransaction: isInTransaction)
         self.preferences = preferences

@@ -133,6 +133,7 @@ extension Session {
     func failUnit(_ message: ErrorMessage) {
         guard let unit = current else { return }
         current = nil
+        notice = nil
         status = .idle
         preferencesEndTransaction(isCommitted: false)
         standbyTransaction = nil

@@ -108,6 +108,7 @@ extension Session {
             running.unit.ending = unit.ending
             running.expectsReady = unit.ending == .ready
             running.hasSyncedTwice = running.copiesBehindSync && running.expectsReady
+            if isKnownToBeRefused(unit) { running.refusal = .known }
             change = nil
             current = running
             note(unit, on: server)
@@ -118,6 +119,7 @@ extension Session {
         waitsForPrimaryUntil = nil
         change = nil
         current = Current(unit: unit)
+        if isKnownToBeRefused(unit) { current?.refusal = .known }
         if unit.ending == .flush, unit.binds == 0, status == .idle, !unit.isOpaque {
             // It only prepares: with a Sync of ours behind it, it is a unit of its own, and what follows may go elsewhere.
             current?.unit.ending = .ready
@@ -139,16 +141,20 @@ extension Session {
 
     /// The text of the statement that an operation of the unit prepares or refers to.
     func text(of operation: StatementOperation, in bytes: RawSpan) -> [UInt8]? {
+        if let range = textRange(of: operation, in: bytes) { return bytes.array(range) }
+        let text = statements.text(of: operation.statement)
+        return text.isEmpty ? nil : text
+    }
+
+    /// Where that text is among the client's bytes; `nil` when an earlier unit has prepared the statement.
+    func textRange(of operation: StatementOperation, in bytes: RawSpan) -> Range<Int>? {
         let definition = requests.operations.last {
             guard case .parse = $0.kind else { return false }
             return $0.statement == operation.statement && $0.message.lowerBound <= operation.message.lowerBound
         }
-        guard let definition else {
-            let text = statements.text(of: operation.statement)
-            return text.isEmpty ? nil : text
-        }
+        guard let definition else { return nil }
         let start = definition.name.upperBound + 1
-        return bytes.terminator(from: start, before: definition.message.upperBound).map { bytes.array(start..<$0) }
+        return bytes.terminator(from: start, before: definition.message.upperBound).map { start..<$0 }
     }
 
     /// Finds a node for the current unit, which waits or runs afterwards.
@@ -175,36 +181,24 @@ extension Session {
         if let server {
             // Until it is quiet it is not known what the session holds there.
             guard server.isQuiet else { return }
-            if status != .idle, mustLeaveStandby(current.unit) {
+            if status != .idle, mustLeaveStandby(current) {
                 moveTransaction(from: server)
             } else {
                 run(on: server)
                 return
             }
         }
-        guard mayLeavePrimary, deferred?.needsPrimary != true else {
-            usePrimary()
-            return
-        }
-        switch route.destination(of: current.unit, now: worker.now) {
+        switch destination(of: current) {
         case .primary:
             usePrimary()
+        case .anyReader where worker.shadow != nil:
+            usePrimary()
         case .anyReader:
-            let hintsStandby = current.unit.traits.contains(.wantsStandby)
-            let route = preferences?.present.route ?? .auto
-            if route == .primary, !hintsStandby {
-                usePrimary()
-                return
-            }
             let fresh = worker.fresh(for: self)
-            // Who has read on a standby stays there rather than to end on the primary sooner or later, which moreover may not show yet
-            // what a standby has shown.
-            let isSettled = freshness.awaitedProbe == 0 && worker.exchange.ledger.isQuiet
-            let stays = freshness.isBoundByReads && !isSettled && consistency.isExact
             let node = worker.chooseReader(
                 except: current.tried,
                 among: fresh,
-                wantsStandby: hintsStandby || route == .standby || stays
+                wantsStandby: wantsStandby(current.unit)
             )
             guard let node else {
                 usePrimary()
@@ -212,20 +206,6 @@ extension Session {
             }
             self.current?.wasFreeToChoose = fresh & worker.standbys != 0
             use(node)
-        }
-    }
-
-    /// Whether nothing that the session left on the primary, or has to bring there, keeps it from reading elsewhere.
-    var mayLeavePrimary: Bool {
-        prelude.isEmpty && !isSticky && !hasUnseenNames && (home == nil || home?.unseenUnnamedOf != serial)
-    }
-
-    /// Whether a READ ONLY transaction on a standby, in which nothing but BEGIN has happened, is better off on the primary.
-    private func mustLeaveStandby(_ unit: RequestUnit) -> Bool {
-        guard standbyTransaction?.hasAnswered == false else { return false }
-        switch unit.effect {
-        case .empty, .read, .transactionEnd, .transactionControl: return unit.isOpaque
-        case .primaryRead, .beginReadOnly, .begin, .write, .sessionState: return true
         }
     }
 
@@ -326,6 +306,8 @@ extension Session {
         worker.unitsInFlight += 1
         note(unit, on: server)
         statementsBefore = server.role == .standby && unit.hasNames ? statements : nil
+        if let shadow = worker.shadow { countShadow(in: shadow) }
+        if preferences?.present.sendsNotices == true { notice = routeNotice(on: server) }
         if passThrough != nil {
             passesToServer = true
             current?.expectsReady = false
@@ -488,7 +470,7 @@ extension Session {
         }
         if unit.traits.contains(.changesDatabases) { worker.closeIdleEverywhere() }
         if server.role == .primary {
-            let writesUnseen = current?.wasRefused == true || unit.traits.contains(.mayHideWrite)
+            let writesUnseen = (current?.refusal ?? .nothing) != .nothing || unit.traits.contains(.mayHideWrite)
             if !isSetting { route.sent(writesUnseen ? max(unit.executes, .write) : unit.executes) }
             if route.mayCommit { commitBegins() }
             let mayLeave = unit.executes == .sessionState && !isSetting

@@ -51,8 +51,7 @@ final class Session: StreamOwner {
         var hidesReady = false
         /// Nodes that failed it.
         var tried: UInt64 = 0
-        /// A standby refused it: it may write, whatever it looks like.
-        var wasRefused = false
+        var refusal = Refusal.nothing
         /// It might have gone to a standby, and went where it went by weight.
         var wasFreeToChoose = false
         /// How often the primary's connection broke under it.
@@ -61,11 +60,33 @@ final class Session: StreamOwner {
         /// Whether it may run twice: it reads, and nothing of the answer has been shown.
         var isRepeatable: Bool {
             guard !hasForwarded, !isConsumed, !unit.isOpaque else { return false }
+            switch refusal {
+            case .nothing, .passing: break
+            case .lasting, .known: return false
+            }
             switch unit.executes {
             case .empty, .read, .primaryRead, .beginReadOnly: return true
             case .begin, .transactionControl, .transactionEnd, .write, .sessionState: return false
             }
         }
+    }
+
+    /// What standbys say of a unit. What they refuse may write, whatever it looks like.
+    enum Refusal {
+        case nothing
+        /// One of them refused it, and may not another time.
+        case passing
+        /// One refused it for being a standby: `lesson` is to be remembered if the primary runs it.
+        case lasting
+        /// They have refused one like it before.
+        case known
+    }
+
+    /// What is learned if the primary runs what a standby has refused.
+    final class Lesson {
+        let statement: LearnedStatement
+
+        init(_ statement: LearnedStatement) { self.statement = statement }
     }
 
     /// Commands that are known by their CommandComplete.
@@ -95,6 +116,8 @@ final class Session: StreamOwner {
         var hasSavepoints = false
         /// It ran what may leave state that its text does not tell.
         var mayLeaveState = false
+        /// It has created, altered or dropped something.
+        var changesDefinitions = false
         /// Names of settings that have to be asked for one by one.
         var names: Set<String> = []
     }
@@ -134,6 +157,9 @@ final class Session: StreamOwner {
     /// What it asked of the endpoint, if anything.
     var preferences: TransactionalPreferences?
     var current: Current?
+    var lesson: Lesson?
+    /// Where the current unit runs, and why, for a client that has asked to be told.
+    var notice: [UInt8]?
     /// The setting that the current unit makes, and nothing else.
     var change: (SettingChange, text: [UInt8])?
     /// The session's statements before the current unit was sent to a standby.

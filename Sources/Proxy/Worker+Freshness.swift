@@ -5,23 +5,42 @@ import Topology
 extension Worker {
     /// The nodes, by bit, that have replayed what the next read of a session must see.
     func fresh(for session: Session) -> UInt64 {
-        let fresh = consistent(for: session)
-        guard let limit = session.maxStaleness else { return fresh }
-        return fresh & satisfying(maxStaleness: limit)
+        var nodes = UInt64.max
+        forEachNeed(of: session) { nodes &= satisfying($0) }
+        guard let limit = session.maxStaleness else { return nodes }
+        return nodes & satisfying(maxStaleness: limit)
     }
 
-    private func consistent(for session: Session) -> UInt64 {
+    /// What that is, in words.
+    func needs(of session: Session) -> String {
+        var (isUnresolved, isReading) = (false, false)
+        var token: FreshnessToken?
+        forEachNeed(of: session) { need in
+            if need.unresolved != 0 { isUnresolved = true }
+            if need.awaitedProbe != 0 { isReading = true }
+            guard let needed = freshness.token(of: need), needed.position >= token?.position ?? needed.position else {
+                return
+            }
+            token = needed
+        }
+        if isUnresolved { return "a write whose place in the log is not known yet" }
+        if isReading { return "what it has read already, whose place in the log is not known yet" }
+        if let token { return token.description }
+        return session.consistency.isExact ? "nothing" : "nothing (consistency is \(session.consistency))"
+    }
+
+    /// Everything the next read of a session must see.
+    @inline(__always)
+    private func forEachNeed(of session: Session, _ body: (Freshness) -> Void) {
+        guard session.consistency.isExact else { return }
+        freshness.settle(&session.freshness)
+        body(session.freshness)
         switch session.consistency {
-        case .eventual, .seconds:
-            return .max
-        case .session:
-            return satisfying(session)
+        case .eventual, .seconds, .session: break
         case .key:
             let key = session.preferences?.present.key ?? ""
-            let own = satisfying(session)
-            return key.isEmpty ? own : own & satisfying(everythingUpTo: exchange.lastWrite(withKey: key))
-        case .global:
-            return satisfying(session) & satisfying(everythingUpTo: exchange.ledger.writes)
+            if !key.isEmpty { body(freshness.everything(upTo: exchange.lastWrite(withKey: key))) }
+        case .global: body(freshness.everything(upTo: exchange.ledger.writes))
         }
     }
 
@@ -36,12 +55,7 @@ extension Worker {
         return nodes
     }
 
-    private func satisfying(_ session: Session) -> UInt64 {
-        freshness.settle(&session.freshness)
-        return satisfying(session.freshness)
-    }
-
-    private func satisfying(everythingUpTo number: UInt64) -> UInt64 {
+    func satisfying(everythingUpTo number: UInt64) -> UInt64 {
         satisfying(freshness.everything(upTo: number))
     }
 

@@ -38,9 +38,12 @@ final class Worker: @unchecked Sendable {
     /// How many connections and clients there are, over all workers.
     let slots: Slots
     let exchange: FreshnessExchange
+    let learnedExchange: LearnedExchange
     /// Makes the mock verifiers of unknown roles the same on every try.
     let mockSecret: [UInt8]
     let admission: Admission
+    /// In shadow mode.
+    let shadow: ShadowCounts?
     private let listeners: [Int32]
     private let reports: AsyncStream<NodeReport>.Continuation
     /// All workers, for cancel requests; set before any thread starts.
@@ -52,12 +55,14 @@ final class Worker: @unchecked Sendable {
     private(set) var topology: Topology
     private var readers: SmoothWeightedRoundRobin
     private var secondChoices: WeightedRandom
-    private(set) var standbys: UInt64 = 0
     /// The primary, while it is up.
     private(set) var writer: NodeID?
-    /// The nodes that serve reads, by bit.
-    private var readable: UInt64 = 0
+    private(set) var readerSets: ReaderSets
     var freshness: FreshnessView
+    /// Statements that only standbys refuse.
+    private(set) var learned: LearnedStatements
+    /// Whether there are any: what every unit asks.
+    private(set) var hasLearned: Bool
     /// Sessions that are told when the next probe has come back.
     var probeWaiters: Set<SessionID> = []
     var unitsInFlight = 0
@@ -104,19 +109,25 @@ final class Worker: @unchecked Sendable {
         mockSecret: [UInt8],
         slots: Slots,
         exchange: FreshnessExchange,
+        learnedExchange: LearnedExchange,
         reports: AsyncStream<NodeReport>.Continuation
     ) {
         self.number = number
         self.configuration = configuration
         self.topology = topology
+        readerSets = ReaderSets(topology)
         self.transportContexts = transportContexts
         self.catalog = catalog
         self.logger = logger
         self.admission = admission
+        shadow = configuration.routing == .shadow ? ShadowCounts() : nil
         self.listeners = listeners
         self.mockSecret = mockSecret
         self.slots = slots
         self.exchange = exchange
+        self.learnedExchange = learnedExchange
+        learned = learnedExchange.statements
+        hasLearned = !learned.isEmpty
         freshness = FreshnessView(nodes: topology.nodes.count, primary: topology.primary?.id)
         statements = SharedStatements(secret: Random.bytes(5))
         self.reports = reports
@@ -238,6 +249,8 @@ final class Worker: @unchecked Sendable {
             renew()
         case .definitionsChanged:
             statements.definitionsChanged()
+        case .learned(let statements):
+            adopt(statements)
         case .asksSequences(let database):
             functions(of: database).asksSequences = true
         case .resolved(let probe, let position, let timeline, let node, let askedAt):
@@ -265,11 +278,7 @@ final class Worker: @unchecked Sendable {
 
     /// What every unit asks of the topology.
     private func noteRoles() {
-        func bits(_ matches: (Node) -> Bool) -> UInt64 {
-            topology.nodes.reduce(0) { matches($1) ? $0 | 1 << $1.id.rawValue : $0 }
-        }
-        standbys = bits { $0.role == .standby }
-        readable = bits(\.servesReads)
+        readerSets = ReaderSets(topology)
         writer = topology.primary.flatMap { $0.state == .up ? $0.id : nil }
     }
 
@@ -285,6 +294,13 @@ final class Worker: @unchecked Sendable {
             )
         }
         for pool in pools.values { pool.closeAll() }
+    }
+
+    /// Statements that only standbys refuse: the newest that is known here may be out of date with another worker.
+    func adopt(_ statements: LearnedStatements) {
+        guard statements.version > learned.version else { return }
+        learned = statements
+        hasLearned = !statements.isEmpty
     }
 
     // MARK: - Pools
@@ -372,13 +388,20 @@ final class Worker: @unchecked Sendable {
     ///   - fresh: by bit; the primary always is.
     ///   - wantsStandby: the primary only if there is no standby.
     func chooseReader(except tried: UInt64, among fresh: UInt64, wantsStandby: Bool) -> NodeID? {
-        var candidates = readable & ~tried & (fresh | ~standbys)
-        if wantsStandby, candidates & standbys != 0 { candidates &= standbys }
-        func isEligible(_ index: Int) -> Bool {
-            candidates & (1 << index) != 0 && (avoidedUntil.isEmpty || avoidedUntil[index] <= now)
-        }
-        let index = candidates == readable ? readers.next(where: isEligible) : secondChoices.next(where: isEligible)
+        let candidates = readerSets.candidates(except: tried | avoided, among: fresh, wantsStandby: wantsStandby)
+        func isCandidate(_ index: Int) -> Bool { candidates & (1 << index) != 0 }
+        let index =
+            candidates == readerSets.readable
+            ? readers.next(where: isCandidate) : secondChoices.next(where: isCandidate)
         return index.map { NodeID($0) }
+    }
+
+    var standbys: UInt64 { readerSets.standbys }
+
+    /// Nodes that failed live traffic a moment ago, by bit.
+    var avoided: UInt64 {
+        guard !avoidedUntil.isEmpty else { return 0 }
+        return avoidedUntil.indices.reduce(0) { avoidedUntil[$1] <= now ? $0 : $0 | 1 << UInt64($1) }
     }
 
     func name(of node: NodeID) -> String { topology[node].name }

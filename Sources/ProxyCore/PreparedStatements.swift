@@ -1,5 +1,6 @@
 package import PostgresWire
 package import QueryAnalysis
+import Synchronization
 
 /// A prepared statement's name as a key: a hash of its bytes, so that a look-up allocates nothing.
 ///
@@ -47,6 +48,17 @@ package final class SharedStatement: Sendable {
 
     /// The text, without its zero.
     package var text: [UInt8] { Array(content.prefix { $0 != 0 }) }
+
+    /// 0 until somebody asks.
+    private let knownFingerprint = Atomic<UInt64>(0)
+
+    package var fingerprint: Fingerprint {
+        let known = knownFingerprint.load(ordering: .relaxed)
+        if known != 0 { return Fingerprint(rawValue: known) }
+        let fingerprint = text.withUnsafeBytes { Fingerprint($0) }
+        knownFingerprint.store(fingerprint.rawValue, ordering: .relaxed)
+        return fingerprint
+    }
 }
 
 /// The named statements of all client sessions of a worker.
@@ -217,6 +229,11 @@ package struct PreparedStatements: Sendable {
         guard name.isUnnamed else { return storage.named[name]?.statement.text ?? [] }
         return storage.unnamed == nil
             ? [] : Array(storage.unnamedMessage[(MessageHeader.size + 1)...].prefix { $0 != 0 })
+    }
+
+    package func fingerprint(of name: StatementName) -> Fingerprint {
+        if !name.isUnnamed, let statement = storage?.named[name]?.statement { return statement.fingerprint }
+        return text(of: name).withUnsafeBytes { Fingerprint($0) }
     }
 
     /// The Parse message of the unnamed statement.

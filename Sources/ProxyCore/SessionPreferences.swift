@@ -20,11 +20,16 @@ package struct SessionPreferences: Sendable, Equatable {
     package private(set) var maxStaleness: Duration?
     /// Whether the client is told, by ParameterStatus, the token of each of its writes.
     package private(set) var reportsToken = false
+    /// Whether the client is told, by NoticeResponse, where each of its statements ran, and why.
+    package private(set) var sendsNotices = false
 
     package init() {}
 
     /// The settings' names behind `slipstream.`, in order; `token` is among them, and is kept elsewhere.
-    package static let names = ["consistency", "key", "max_staleness", "report_token", "route", "token"]
+    package static let names = ["consistency", "key", "max_staleness", "notices", "report_token", "route", "token"]
+
+    /// What SHOW tells besides: no settings, though RESET forgets them.
+    package static let reports = ["learned", "shadow"]
 
     /// A key is remembered by the endpoint: it is to be a name, not a document.
     private static let longestKey = 255
@@ -51,12 +56,8 @@ package struct SessionPreferences: Sendable, Equatable {
                 return duration
             }
             maxStaleness = duration == .zero ? nil : duration
-        case "report_token":
-            switch value?.lowercased() {
-            case "on", "true", "yes", "1": reportsToken = true
-            case "off", "false", "no", "0", nil: reportsToken = false
-            case let other?: throw Self.refusal(name, other, "Give on or off.")
-            }
+        case "report_token": reportsToken = try Self.flag(name, value)
+        case "notices": sendsNotices = try Self.flag(name, value)
         default: throw Self.unknown(name)
         }
     }
@@ -71,6 +72,7 @@ package struct SessionPreferences: Sendable, Equatable {
         case "route": route.rawValue
         case "max_staleness": maxStaleness.map { "\($0.nanoseconds / 1_000_000)ms" } ?? "0"
         case "report_token": reportsToken ? "on" : "off"
+        case "notices": sendsNotices ? "on" : "off"
         default: nil
         }
     }
@@ -80,8 +82,16 @@ package struct SessionPreferences: Sendable, Equatable {
             .error,
             .undefinedObject,
             "unrecognized configuration parameter \"slipstream.\(name)\"",
-            hint: "There are: \(names.joined(separator: ", "))."
+            hint: "There are: \((names + reports).sorted().joined(separator: ", "))."
         )
+    }
+
+    private static func flag(_ name: String, _ value: String?) throws(ErrorMessage) -> Bool {
+        switch value?.lowercased() {
+        case "on", "true", "yes", "1": true
+        case "off", "false", "no", "0", nil: false
+        case let other?: throw refusal(name, other, "Give on or off.")
+        }
     }
 
     private static func choice<Choice: RawRepresentable<String> & CaseIterable>(

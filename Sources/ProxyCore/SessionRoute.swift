@@ -14,10 +14,32 @@ package struct SessionRoute: Sendable {
     }
 
     /// Why a unit stays on the primary.
-    package enum Reason: Sendable, Equatable {
+    package enum Reason: Sendable, Hashable, CaseIterable {
+        /// What the client's encoding hides from the lexer.
         case encoding
         case notProvenRead
         case pinned
+        /// The session has left something on its connection to the primary.
+        case state
+        /// Standbys refuse it.
+        case refused
+        /// The session has asked for it.
+        case asked
+        /// The configuration says so.
+        case off
+
+        /// For a person.
+        package var words: String {
+            switch self {
+            case .encoding: "the client's encoding cannot be read"
+            case .notProvenRead: "it is not proven to be a read"
+            case .pinned: "the session has written a moment ago"
+            case .state: "the session holds what only its connection to the primary has"
+            case .refused: "a standby has refused it"
+            case .asked: "slipstream.route is primary"
+            case .off: "routing is off"
+            }
+        }
     }
 
     /// How long a session reads from the primary after a write. As a `Duration` it would make every session larger.

@@ -26,6 +26,21 @@ package enum StatementEffect: UInt8, Sendable, Comparable {
     case sessionState
 
     package static func < (left: StatementEffect, right: StatementEffect) -> Bool { left.rawValue < right.rawValue }
+
+    /// For a person.
+    package var name: String {
+        switch self {
+        case .empty: "nothing"
+        case .read: "read"
+        case .primaryRead: "read of the primary"
+        case .transactionControl: "transaction control"
+        case .transactionEnd: "end of a transaction"
+        case .beginReadOnly: "begin of a read-only transaction"
+        case .begin: "begin of a transaction"
+        case .write: "write"
+        case .sessionState: "session state"
+        }
+    }
 }
 
 /// What a query string has to do with state that its text alone does not settle.

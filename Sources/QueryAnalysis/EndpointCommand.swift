@@ -1,5 +1,5 @@
 /// A statement about the endpoint itself, which it answers without a server: `SET slipstream.key = 'user:42'`,
-/// `SHOW slipstream.token`.
+/// `SHOW slipstream.token`, `SHOW LEARNED`, `EXPLAIN (ROUTE) SELECT …`.
 ///
 /// The forms are those of PostgreSQL's SET, RESET and SHOW. What is written in another way (`set_config`, one statement
 /// among several) reaches a server, which takes the setting for one of an application.
@@ -8,6 +8,8 @@ package enum EndpointCommand: Sendable, Equatable {
     case set(name: String, value: String?, isLocal: Bool)
     case reset(name: String)
     case show(name: String)
+    /// - Parameter statement: the text of one.
+    case explainRoute(statement: [UInt8])
 
     /// The settings' first name.
     package static let prefix = "slipstream."
@@ -17,8 +19,28 @@ package enum EndpointCommand: Sendable, Equatable {
         guard let base = sql.baseAddress else { return nil }
         let text = UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: sql.count)
         var reader = EndpointCommandReader(text)
+        if let statement = reader.explainedStatement() {
+            self = .explainRoute(statement: Array(sql[statement]))
+            return
+        }
         guard let command = reader.statement(), reader.isAtEnd else { return nil }
         self = command
+    }
+
+    /// How many parameters the statement that is explained has.
+    package var parameterCount: Int {
+        guard case .explainRoute(let statement) = self else { return 0 }
+        return statement.withUnsafeBytes { sql in
+            var lexer = Lexer(sql.bindMemory(to: UInt8.self))
+            var count = 0
+            while true {
+                let token = lexer.next()
+                if token.kind == .end || token.kind == .invalid { return count }
+                guard token.kind == .parameter else { continue }
+                let number = sql[token.range].dropFirst().reduce(0) { min($0 * 10 + Int($1 & 15), .max / 100) }
+                count = max(count, min(number, Int(Int16.max)))
+            }
+        }
     }
 }
 
@@ -42,10 +64,35 @@ private struct EndpointCommandReader {
         return token.kind == .end && lexer.failure == nil && lexer.doubt == nil && !lexer.isAmbiguous
     }
 
+    /// What stands behind `EXPLAIN (ROUTE)`, if it is one statement.
+    func explainedStatement() -> Range<Int>? {
+        var reader = self
+        guard reader.token.entry.start == .explain else { return nil }
+        for kind in [Token.Kind.openParenthesis, .word, .closeParenthesis] {
+            reader.advance()
+            guard reader.token.kind == kind else { return nil }
+            guard kind != .word || reader.lexer.matches(reader.token, "route") else { return nil }
+        }
+        let start = reader.token.range.upperBound
+        reader.advance()
+        guard reader.token.kind != .end, reader.token.kind != .semicolon else { return nil }
+        while reader.token.kind != .semicolon {
+            guard reader.token.kind != .end, reader.token.kind != .invalid else { return start..<text.count }
+            reader.advance()
+        }
+        let end = reader.token.range.lowerBound
+        while reader.token.kind == .semicolon { reader.advance() }
+        return reader.token.kind == .end ? start..<end : nil
+    }
+
     mutating func statement() -> EndpointCommand? {
         let isReset = lexer.matches(token, "reset")
         if isReset || token.entry.start == .show {
             advance()
+            if !isReset, token.kind == .word, lexer.matches(token, "learned") {
+                advance()
+                return .show(name: "learned")
+            }
             return name().map { isReset ? .reset(name: $0) : .show(name: $0) }
         }
         guard token.entry.start == .set else { return nil }

@@ -147,6 +147,13 @@ struct Lexer {
 
     // MARK: - Space and comments
 
+    /// Whether white space or a comment comes before the next token.
+    var isAtSpace: Bool {
+        let (current, following) = (byte(position), byte(position + 1))
+        return isSpace(current) || (current == UInt8(ascii: "-") && following == current)
+            || (current == UInt8(ascii: "/") && following == UInt8(ascii: "*"))
+    }
+
     /// False when a block comment has no end.
     private mutating func skipSpaceAndComments() -> Bool {
         while position < text.count {

@@ -186,6 +186,7 @@ struct StatementClassifier {
     /// that does.
     private mutating func explain() {
         advance()
+        if token.kind == .openParenthesis, lexer.matches(following(), "route") { traits.insert(.isEndpointCommand) }
         if token.kind == .openParenthesis, following().entry.start != .query, following().kind != .openParenthesis {
             while !isAtEnd, token.kind != .closeParenthesis { advance() }
             advance()
@@ -238,6 +239,7 @@ struct StatementClassifier {
     private mutating func show() {
         advance()
         noteEndpointSetting(token)
+        if lexer.matches(token, "learned") { traits.insert(.isEndpointCommand) }
         if token.keyword == .all || token.keyword == .transaction || isSettingOfStandby(token) {
             raise(to: .primaryRead, "shows a setting that differs on a standby")
         }

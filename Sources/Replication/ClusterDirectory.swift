@@ -7,6 +7,7 @@ import Glibc
 /// | --- | --- |
 /// | `slipstream.lock` | locked (flock(2)) by the process that serves the cluster; holds its process id |
 /// | `cluster.json` | `ClusterDescription` |
+/// | `learned.json` | the statements that only standbys refuse |
 /// | `secrets/` | mode 0700: `superuser`, `app`, `replication` (one password each), `pgpass` for libpq's `passfile` |
 /// | `nodes/NAME/` | `data`, `server.log`, `server.log.1`, `passfile` of a standby, `data.partial` while it is made |
 /// | `archive/` | the WAL archive |
@@ -24,6 +25,7 @@ package struct ClusterDirectory: Sendable {
 
     package var lockFile: String { path + "/slipstream.lock" }
     package var descriptionFile: String { path + "/cluster.json" }
+    package var learnedFile: String { path + "/learned.json" }
     package var secretsDirectory: String { path + "/secrets" }
     package var nodesDirectory: String { path + "/nodes" }
     package var archiveDirectory: String { path + "/archive" }
@@ -31,6 +33,16 @@ package struct ClusterDirectory: Sendable {
     package var passwordFile: String { secretsDirectory + "/pgpass" }
 
     package func logFile(of node: String) -> String { "\(nodesDirectory)/\(node)/server.log" }
+
+    // MARK: - What was learned
+
+    /// The content of `learned.json`; `nil` when there is none.
+    package func readLearned() throws(ReplicationError) -> [UInt8]? { try FileSystem.read(learnedFile) }
+
+    /// Replaces `learned.json`, atomically and durably.
+    package func writeLearned(_ bytes: [UInt8]) throws(ReplicationError) {
+        try FileSystem.replace(learnedFile, with: bytes, mode: 0o600, onlyIfDifferent: true)
+    }
 
     // MARK: - Description
 

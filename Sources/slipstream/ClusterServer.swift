@@ -63,6 +63,7 @@ struct ClusterServer: Sendable {
         let servers = ServersService(cluster: cluster, logger: logger)
         let control: ControlPlane
         let door: Endpoint
+        let learnedFile = LearnedFile(directory: directory)
         do {
             control = try ControlPlane(
                 cluster: cluster,
@@ -75,6 +76,7 @@ struct ClusterServer: Sendable {
                 configuration: endpoint,
                 topology: cluster.description.initialTopology,
                 catalog: control.catalog,
+                learned: learnedFile.read(logger),
                 logger: logger
             )
         } catch {
@@ -88,6 +90,7 @@ struct ClusterServer: Sendable {
             DashboardService(control: control, port: httpPort, logger: logger),
             CertificateService(endpoint: door, configuration: endpoint.transportSecurity, logger: logger),
             FreshnessService(endpoint: door, control: control),
+            LearnedFileService(file: learnedFile, endpoint: door, logger: logger),
             EndpointService(endpoint: door, monitor: control.monitor, catalog: control.catalog, logger: logger) {
                 let status = await control.status()
                 // Whoever waits for this moment may read the file at once.

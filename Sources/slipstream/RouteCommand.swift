@@ -1,6 +1,7 @@
 import ArgumentParser
 import Logging
 import Monitor
+import ProxyCore
 import QueryAnalysis
 import Replication
 import Topology
@@ -39,7 +40,7 @@ struct RouteCommand: AsyncParsableCommand {
                 "there is no cluster here: as for one primary and two standbys, and with the built-in functions only"
         }
         let classification = Classification.of(statement, functions: functions ?? FunctionCatalog())
-        Console.print(Routing(topology: topology).text(classification))
+        Console.print(Routing(topology: topology).plan(classification).summary)
         if let remark { Console.note(remark) }
     }
 
@@ -60,7 +61,7 @@ struct RouteCommand: AsyncParsableCommand {
     }
 }
 
-/// Puts the routing decision into words.
+/// The routing decision on a statement, for some nodes.
 struct Routing {
     let topology: Topology
 
@@ -77,31 +78,18 @@ struct Routing {
         return topology
     }
 
-    func text(_ classification: Classification) -> String {
-        "\(places(of: classification)): \(classification.reason)"
-    }
-
-    private func places(of classification: Classification) -> String {
-        switch classification.effect {
-        case .empty, .read, .beginReadOnly: shares(wantsStandby: classification.traits.contains(.wantsStandby))
-        case .transactionControl, .transactionEnd: "wherever the transaction is"
-        case .primaryRead, .begin, .write, .sessionState: primary
-        }
-    }
-
-    private var primary: String {
-        guard let primary = topology.primary else { return "nowhere (no primary)" }
-        return primary.state == .up ? primary.name : "\(primary.name) (which is \(primary.state))"
-    }
-
-    /// By weight over the nodes that serve reads; the primary when none has a weight.
-    private func shares(wantsStandby: Bool) -> String {
-        var readers = topology.nodes.filter { $0.servesReads && $0.weight > 0 }
-        if wantsStandby, readers.contains(where: { $0.role == .standby }) { readers.removeAll { $0.role == .primary } }
-        let total = readers.reduce(0) { $0 + $1.weight }
-        guard total > 0 else { return primary }
-        return readers.sorted { $0.weight > $1.weight || ($0.weight == $1.weight && $0.id < $1.id) }
-            .map { "\($0.name) \(Quantity.fixed(100 * Double($0.weight) / Double(total), 0)) %" }
-            .joined(separator: ", ")
+    /// As of a session that has nothing open and has not written.
+    func plan(_ classification: Classification) -> RoutePlan {
+        var unit = RequestUnit(length: 0, ending: .ready)
+        unit.execute(classification.effect)
+        return RoutePlan(
+            classification,
+            SessionRoute(pinTime: .zero).destination(of: unit, now: .distantPast),
+            topology,
+            RoutePlan.Readers(
+                sets: ReaderSets(topology),
+                wantsStandby: classification.traits.contains(.wantsStandby)
+            )
+        )
     }
 }

@@ -180,6 +180,33 @@ struct FreshnessService: Service, CustomStringConvertible {
     }
 }
 
+/// `learned.json`, when something was learned or forgotten, at most once a second, and at the end.
+struct LearnedFileService: Service, CustomStringConvertible {
+    let file: LearnedFile
+    let endpoint: Endpoint
+    let logger: Logger
+    var description: String { "learned statements" }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            for await _ in endpoint.learned.changes {
+                write()
+                try? await Task.sleep(for: .seconds(1))
+            }
+        }
+        write()
+    }
+
+    private func write() {
+        do {
+            try file.write(endpoint.learned.statements)
+        } catch {
+            // A full disk must not end the service.
+            logger.warning("cannot write what was learned: \(error)")
+        }
+    }
+}
+
 /// The data plane: gets every topology, and reports what live traffic meets.
 struct EndpointService: Service, CustomStringConvertible {
     let endpoint: Endpoint

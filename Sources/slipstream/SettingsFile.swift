@@ -76,6 +76,7 @@ extension EndpointConfiguration {
         case nil: break
         }
         pooling = settings.pooling
+        routing = settings.routing
         consistency = settings.consistency
         pinTime = settings.pinTime ?? pinTime
         transactions = settings.transactions

@@ -61,6 +61,7 @@ struct SettingsTests {
             query_timeout: 1500ms
             server_lifetime: 2h
             client_idle_timeout: 30
+            routing: off
             consistency: seconds
             pin_time: 0
             transactions: deferred
@@ -95,6 +96,7 @@ struct SettingsTests {
         #expect(settings.pooling.serverLifetime == .seconds(7200))
         #expect(settings.pooling.clientIdleTimeout == .seconds(30))
         #expect(settings.pinTime == .zero)
+        #expect(settings.routing == .off)
         #expect(settings.transactions == .deferred)
         #expect(settings.primaryWait == .seconds(60))
         #expect(settings.maxLag == MaxLag(bytes: 16 << 20, time: .seconds(5)))

@@ -56,6 +56,31 @@ extension EndpointTests {
         #expect(try await cluster.currentStatus().pid == cluster.pid)
     }
 
+    @Test(arguments: Backend.allCases) func learning(_ backend: Backend) async throws {
+        let cluster = try await Clusters.cluster(backend)
+        await cluster.recovered()
+        try await cluster.python(
+            "learning",
+            ["Learning", "Explaining", "Notices"],
+            environment: ["SLIPSTREAM_PROGRAM": Repository.slipstream]
+        )
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
+    @Test(arguments: [("Shadow", "routing: shadow\n"), ("Off", "routing: off\n")])
+    func routingMode(tests: String, configuration: String) async throws {
+        let cluster = try await Clusters.configured(.auto, configuration)
+        try await cluster.python("learning", tests)
+        #expect(try await cluster.currentStatus().pid == cluster.pid)
+    }
+
+    @Test func whatIsLearnedIsKept() async throws {
+        let cluster = try await Clusters.configured(.auto, "listen_port: 0\n")
+        try await cluster.python("learning", "Kept.test_1_before")
+        #expect(try await cluster.slipstream("down").status == 0)
+        try await Clusters.resumed(cluster).python("learning", "Kept.test_2_after")
+    }
+
     @Test(
         arguments: [
             ("Global", "consistency: global\n"), ("Seconds", "consistency: seconds\npin_time: 2s\n"),

@@ -202,6 +202,11 @@ actor Clusters {
         return try await start(backend, ["--standbys", "1", "--config", file] + certificates, in: scratch)
     }
 
+    /// A cluster that was stopped, served again.
+    static func resumed(_ cluster: ServedCluster) async throws -> ServedCluster {
+        try await start(.auto, [], in: cluster.scratch)
+    }
+
     private func newScratch() throws -> String {
         let guardian = try Guardian()
         guardians.append(guardian)

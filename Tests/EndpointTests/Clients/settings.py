@@ -31,7 +31,7 @@ from wire import Wire
 
 EVERYWHERE = set(NODES.values())
 STANDBYS = EVERYWHERE - {PRIMARY}
-DEFAULTS = {"consistency": "session", "key": "", "max_staleness": "0", "report_token": "off", "route": "auto", "token": ""}
+DEFAULTS = {"consistency": "session", "key": "", "max_staleness": "0", "notices": "off", "report_token": "off", "route": "auto", "token": ""}
 
 
 def shown(connection, name):
