@@ -40,8 +40,8 @@ package final class LearnedExchange: Sendable {
     }
 
     /// Returns none when there were any.
-    func forgetAll() -> LearnedStatements? {
-        changing { $0.statements.forget() }
+    func forget(database: String) -> LearnedStatements? {
+        changing { $0.statements.forget(database: database) }
     }
 
     private func changing(_ body: (inout State) -> Bool) -> LearnedStatements? {

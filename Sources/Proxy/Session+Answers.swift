@@ -303,7 +303,7 @@ extension Session {
             preferencesEndTransaction(isCommitted: current.lastCommand == .commit)
             if transaction.changesDefinitions {
                 transaction.changesDefinitions = false
-                worker.forgetLearned(in: database)
+                worker.forgetLearned(byChangeIn: database)
             }
         }
     }

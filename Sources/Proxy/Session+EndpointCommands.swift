@@ -241,7 +241,7 @@ extension Session {
 
     private func rows(of name: String) throws(ErrorMessage) -> [[String]] {
         switch name {
-        case "learned": worker.learned.all.map(\.row)
+        case "learned": worker.learned.all.filter { $0.database == database }.map(\.row)
         case "shadow": ShadowCounts.total(worker.siblings.compactMap(\.shadow)).rows()
         default: [[try value(of: name)]]
         }
@@ -269,7 +269,7 @@ extension Session {
             try set(name, to: value, isLocal: isLocal)
             writer.commandComplete("SET")
         case .reset("learned"):
-            worker.forgetLearned()
+            worker.forgetLearned(in: database)
             writer.commandComplete("RESET")
         case .reset("shadow"):
             for sibling in worker.siblings { sibling.shadow?.forget() }

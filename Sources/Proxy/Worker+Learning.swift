@@ -16,12 +16,12 @@ extension Worker {
         share(learnedExchange.learn(statement))
     }
 
-    func forgetLearned() {
-        share(learnedExchange.forgetAll())
+    func forgetLearned(in database: String) {
+        share(learnedExchange.forget(database: database))
     }
 
     /// Definitions in a database have changed, by what was the last write until now: what was refused may be refused no more.
-    func forgetLearned(in database: String) {
+    func forgetLearned(byChangeIn database: String) {
         share(learnedExchange.definitionsChanged(in: database, by: exchange.ledger.writes))
     }
 

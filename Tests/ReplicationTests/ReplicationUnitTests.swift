@@ -90,7 +90,9 @@ import Topology
         let made = scratch.path + "/made"
         do {
             let lock = try await MakerLock.take(file)
-            try await shell.runOrThrow(["-c", "(sleep 1; : >\(made)) <&0 >/dev/null 2>&1 &"], holding: lock)
+            // A shell would take the lock, which is stdin, from what it runs in the background.
+            let orphan = "setsid --fork sh -c 'sleep 1; : >\(made)' >/dev/null 2>&1"
+            try await shell.runOrThrow(["-c", orphan], holding: lock)
         }
         _ = try await MakerLock.take(file)
         #expect(access(made, F_OK) == 0)

@@ -99,35 +99,46 @@ class Places(EndpointTestCase):
         with session() as connection:
             for begin in ("BEGIN", "START TRANSACTION", "begin work;", "BEGIN READ WRITE",
                           "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE"):
-                seen = []
-                for end in ("COMMIT", "ROLLBACK", "END", "ABORT") * 10:
-                    connection.execute(begin)
-                    where = places(connection, 5)
-                    self.assertEqual(len(where), 1, "a transaction is on one node")
-                    connection.execute(end)
-                    seen += where
-                self.assertEqual(set(seen), ALL, begin)
+                def seen():
+                    found = set()
+                    for end in ("COMMIT", "ROLLBACK", "END", "ABORT") * 10:
+                        connection.execute(begin)
+                        where = places(connection, 5)
+                        self.assertEqual(len(where), 1, "a transaction is on one node")
+                        connection.execute(end)
+                        found |= where
+                    return found
+
+                # As soon as what others wrote before is known to be everywhere.
+                eventually(f"{begin} runs everywhere", lambda: seen() == ALL)
 
     def test_psycopg_as_it_is_by_default(self):
         """It begins a transaction with the first statement of each."""
         with psycopg.connect(prepare_threshold=0) as connection:
-            seen = set()
-            for n in range(30):
-                self.assertEqual(value(connection, "SELECT %s::int + 1 AS psycopg", n), n + 1)
-                seen |= places(connection, 3)
-                connection.commit()
-            self.assertEqual(seen, ALL)
+            def seen():
+                found = set()
+                for n in range(30):
+                    self.assertEqual(value(connection, "SELECT %s::int + 1 AS psycopg", n), n + 1)
+                    found |= places(connection, 3)
+                    connection.commit()
+                return found
+
+            eventually("all nodes are read", lambda: seen() == ALL)
 
     def test_sqlalchemy_sessions_that_only_read(self):
         engine = sqlalchemy.create_engine(f"postgresql+psycopg://app@127.0.0.1:{PORT}/app")
         with table("n int") as t:
-            seen = set()
-            for _ in range(30):
-                with Session(engine) as orm:
-                    found = {orm.scalar(sqlalchemy.text(f"SELECT inet_server_port() + count(*) FROM {t}")) for _ in range(3)}
-                    self.assertEqual(len(found), 1)
-                    seen |= found
-            self.assertEqual(seen, ALL)
+            def seen():
+                found = set()
+                for _ in range(30):
+                    with Session(engine) as orm:
+                        read = sqlalchemy.text(f"SELECT inet_server_port() + count(*) FROM {t}")
+                        where = {orm.scalar(read) for _ in range(3)}
+                        self.assertEqual(len(where), 1)
+                        found |= where
+                return found
+
+            eventually("all nodes are read", lambda: seen() == ALL)
             with Session(engine) as orm:
                 for number in range(20):
                     self.assertEqual(orm.scalar(sqlalchemy.text(f"SELECT count(*) FROM {t}")), number)
@@ -160,12 +171,15 @@ class Places(EndpointTestCase):
                     self.assertEqual(places(connection, 3), {PRIMARY}, begin)
                     connection.execute("COMMIT")
             # As without deferring.
-            seen = set()
-            for _ in range(20):
-                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                seen |= places(connection, 3)
-                connection.execute("COMMIT")
-            self.assertEqual(seen, ALL)
+            def seen():
+                found = set()
+                for _ in range(20):
+                    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    found |= places(connection, 3)
+                    connection.execute("COMMIT")
+                return found
+
+            eventually("all nodes are read", lambda: seen() == ALL)
 
     def test_sessions_with_another_isolation_level_begin_on_the_primary(self):
         def where(connection):
