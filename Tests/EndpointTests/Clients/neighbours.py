@@ -7,7 +7,18 @@ import random
 import psycopg
 
 from differential import Conversation
-from endpoint import NODES, EndpointTestCase, connect, descriptors, direct, eventually, main, resident_bytes, value
+from endpoint import (
+    NODES,
+    EndpointTestCase,
+    connect,
+    descriptors,
+    direct,
+    eventually,
+    main,
+    places,
+    resident_bytes,
+    value,
+)
 from wire import query
 
 MEGABYTE = 1 << 20
@@ -23,6 +34,9 @@ class Neighbours(EndpointTestCase):
     def shares(self, meanwhile=lambda: None):
         """How many reads each node answers, in percent, whichever worker a session belongs to."""
         counts = collections.Counter()
+        # Who has read stays where it is until what was written a moment ago is everywhere.
+        with connect() as session:
+            eventually("reads spread", lambda: places(session) == set(NODES.values()))
         for _ in range(SESSIONS):
             with connect() as session:
                 for _ in range(self.READS):
