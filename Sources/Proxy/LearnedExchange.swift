@@ -39,7 +39,7 @@ package final class LearnedExchange: Sendable {
         }
     }
 
-    /// Returns none when there were any.
+    /// Returns those that are left when there were any of that database.
     func forget(database: String) -> LearnedStatements? {
         changing { $0.statements.forget(database: database) }
     }
