@@ -47,6 +47,7 @@ from endpoint import (
     table,
     value,
 )
+from freshness import paused
 from wire import query
 
 ALL = set(NODES.values())
@@ -77,21 +78,6 @@ def on_standby(connection, begin="BEGIN"):
 
 def isolation(connection):
     return value(connection, "SELECT current_setting('transaction_isolation')")
-
-
-@contextlib.contextmanager
-def paused():
-    def on_standbys(statement):
-        for name in NODES:
-            if name != "primary":
-                with direct(name) as standby:
-                    standby.execute(statement)
-
-    on_standbys("SELECT pg_wal_replay_pause()")
-    try:
-        yield
-    finally:
-        on_standbys("SELECT pg_wal_replay_resume()")
 
 
 class Places(EndpointTestCase):
